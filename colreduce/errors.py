@@ -1,0 +1,124 @@
+"""Every error that colreduce raises on purpose.
+
+ColreduceError
+├── BadInput (ValueError)            what was given cannot be used; nothing was changed
+│   ├── UnknownName                  no method, preset, dataset or field of that name
+│   ├── BadParameter                 a method's parameter is out of its range
+│   ├── BadRecipe                    a recipe line or file cannot be read
+│   ├── BadData                      a file, line or record of the user's data is damaged
+│   └── ShapeMismatch                vectors of the wrong width, dtype or number
+├── NotFound (LookupError)           no such document or index
+│   └── NotAnIndex                   the folder holds no colreduce index
+├── AlreadyExists                    an index stands there already
+├── Locked                           another process is writing to this index
+├── NewerFormat                      written by a newer colreduce; refused, left untouched
+├── Damaged                          a checksum or a length does not fit: the bytes are not what was written
+├── ReadOnly                         the writer saw a failed fsync and stopped; reopen the index
+├── DiskFull (OSError)               no room to write; nothing was changed, searches go on
+├── MissingDependency (ImportError)  an optional package is not installed
+├── ModelMismatch                    the encoder is not the one the index was built with
+└── ServiceError                     what a server answered, when no error above fits it
+    ├── Unavailable                  the server is starting, draining or out of reach: try again
+    ├── Overloaded                   the server is full: try again later
+    ├── DeadlineExceeded             the answer did not come in time
+    └── AccessDenied                 no token, a wrong token, or a role that may not do this
+
+Catch ``ColreduceError`` around anything; catch ``BadInput`` to report a mistake to a user.
+"""
+
+from __future__ import annotations
+
+
+class ColreduceError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+class BadInput(ColreduceError, ValueError):
+    """What was given cannot be used. Nothing was changed.
+
+    ``field`` names the part of the input at fault, so that a server can say which one.
+    """
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownName(BadInput):
+    """No method, preset, dataset or field has that name."""
+
+
+class BadParameter(BadInput):
+    """A parameter of a method is missing, of the wrong type or out of its range."""
+
+
+class BadRecipe(BadInput):
+    """A recipe line or file cannot be read."""
+
+
+class BadData(BadInput):
+    """A file, line or record of the user's data is damaged."""
+
+
+class ShapeMismatch(BadInput):
+    """Vectors of the wrong width, type or number."""
+
+
+class NotFound(ColreduceError, LookupError):
+    """There is no such document, collection or index."""
+
+
+class NotAnIndex(NotFound):
+    """The folder holds no colreduce index."""
+
+
+class AlreadyExists(ColreduceError):
+    """Something of that name stands there already."""
+
+
+class Locked(ColreduceError):
+    """Another process is writing to this index."""
+
+
+class NewerFormat(ColreduceError):
+    """The index was written by a newer colreduce. It was left untouched."""
+
+
+class Damaged(ColreduceError):
+    """The bytes on disk are not the ones that were written."""
+
+
+class ReadOnly(ColreduceError):
+    """The writer saw a failed fsync and stopped. Reopen the index to write again."""
+
+
+class DiskFull(ColreduceError, OSError):
+    """There is no room to write. Nothing was changed, and searches go on."""
+
+
+class MissingDependency(ColreduceError, ImportError):
+    """An optional package is not installed; the message says how to install it."""
+
+
+class ModelMismatch(ColreduceError):
+    """The encoder is not the one the index was built with."""
+
+
+class ServiceError(ColreduceError):
+    """What a server answered, when no other error fits."""
+
+
+class Unavailable(ServiceError):
+    """The server is starting, draining or out of reach. Try again."""
+
+
+class Overloaded(ServiceError):
+    """The server is full. Try again later."""
+
+
+class DeadlineExceeded(ServiceError, TimeoutError):
+    """The answer did not come in time."""
+
+
+class AccessDenied(ServiceError):
+    """No token, a wrong token, or a role that may not do this."""

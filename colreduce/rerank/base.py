@@ -1,0 +1,31 @@
+"""What a reranker must be: it gives the final order to the candidates."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colreduce.method import Method
+
+# Exact scores of some rows of the candidates' list: positions [p] -> scores [p].
+Scorer: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reranker(Method):
+    """Decides which candidates are scored exactly and in which order they are returned."""
+
+    @abstractmethod
+    def rank(
+        self, first_scores: NDArray[np.float32], score: Scorer, k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the best ``k`` positions in the candidates' list, with their scores.
+
+        first_scores [c]  the first stage's scores, best first
+        score             exact scores on demand; a position that is never asked costs nothing
+        """
