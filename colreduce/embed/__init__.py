@@ -1,0 +1,16 @@
+"""Encoders: text or pages in, ragged batches of token vectors out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from colreduce.embed.base import Encoder
+
+__all__ = ["Encoder", "load_encoder"]
+
+
+def load_encoder(model: Any, *, device: str = "auto", max_tokens: int | None = None) -> Encoder:
+    """Load an encoder by folder or hub id, or wrap a loaded `MultiVectorEncoder`."""
+    from colreduce.embed import sentence_transformer
+
+    return sentence_transformer.load_encoder(model, device=device, max_tokens=max_tokens)

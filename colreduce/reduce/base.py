@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -39,8 +40,14 @@ class Reduced:
 class Reducer(Method):
     """Makes every item of a batch smaller. Items never see one another."""
 
-    def fit(self, sample: Ragged, *, seed: int) -> State:
-        """Learn from a sample of documents what `reduce` needs."""
+    def fit(
+        self, sample: Ragged, *, seed: int, vocabulary: Mapping[str, int] | None = None
+    ) -> State:
+        """Learn from a sample of documents what `reduce` needs.
+
+        ``vocabulary`` gives the number of every token of the encoder's tokenizer, for methods
+        that are told words; None when only vectors are known.
+        """
         return {}
 
     def reduce(self, batch: Ragged, state: State) -> Reduced:
@@ -62,7 +69,9 @@ class Reducer(Method):
 class Budgeted(Reducer):
     """A reducer that can be told how many vectors to leave."""
 
-    factor: float | None = parameter(None, "leave 1 vector in so many (4 if no budget is named)", low=1)
+    factor: float | None = parameter(
+        None, "leave 1 vector in so many (4 if no budget is named)", low=1
+    )
     keep: float | None = parameter(None, "leave this share of the vectors", above=0, high=1)
     size: int | None = parameter(None, "leave this many vectors per document", low=1)
     protect: int = parameter(0, "leading vectors that are kept as they are", low=0)
@@ -170,7 +179,9 @@ def merge(batch: Ragged, labels: Tensor, *, renormalise: bool, merged: Tensor) -
         weight = batch.weights
     # Sums are taken in float64: a mean must not depend on which batch its document came in.
     sums = torch.zeros(count, batch.dim, dtype=torch.float64, device=batch.device)
-    sums.index_add_(0, rows, (batch.tokens * weight[:, None].to(batch.tokens.dtype))[taken].double())
+    sums.index_add_(
+        0, rows, (batch.tokens * weight[:, None].to(batch.tokens.dtype))[taken].double()
+    )
     mass = torch.zeros(count, dtype=torch.float64, device=batch.device)
     mass.index_add_(0, rows, weight[taken].double())
     means = sums / mass[:, None]

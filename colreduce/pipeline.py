@@ -1,0 +1,154 @@
+"""The stages of a recipe, fitted on a sample and put in a row.
+
+The one place where transforms, reducers and the codec meet: `colreduce.index` stores what comes
+out, `colreduce.evaluate` measures what was lost on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from colreduce.candidates.base import Documents, FirstStage
+from colreduce.codec.base import Codec, Codes
+from colreduce.method import State
+from colreduce.ragged import Ragged
+from colreduce.recipe import Recipe
+from colreduce.reduce.base import PRUNED, Reduced, Reducer
+from colreduce.transform.base import Transform
+
+# Vectors reduced at a time: a few hundred MB of work space whatever the corpus.
+BLOCK_TOKENS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A recipe with everything that its methods learned."""
+
+    recipe: Recipe
+    states: Mapping[str, State] = field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls,
+        recipe: Recipe,
+        sample: Ragged,
+        texts: Sequence[str | None] | None = None,
+        *,
+        seed: int = 0,
+        vocabulary: Mapping[str, int] | None = None,
+    ) -> Pipeline:
+        """Let every method learn from a sample of documents what it needs, in order.
+
+        Each stage sees the sample as the stages before it leave it.
+        """
+        states: dict[str, State] = {}
+        transformed = left = sample
+        for key, method in recipe.keyed():
+            if isinstance(method, Transform):
+                states[key] = method.fit(transformed, seed=seed)
+                tokens = method.apply(transformed.tokens, states[key])
+                transformed = left = transformed.with_tokens(tokens)
+            elif isinstance(method, Reducer):
+                states[key] = method.fit(left, seed=seed, vocabulary=vocabulary)
+                left = _in_blocks(method, left, states[key]).batch
+            elif isinstance(method, Codec):
+                states[key] = method.fit(left, seed=seed)
+            elif isinstance(method, FirstStage):
+                documents = Documents(transformed, left, texts or [None] * len(sample))
+                states[key] = method.fit(documents, seed=seed)
+        return cls(recipe, states)
+
+    def transform(self, batch: Ragged) -> Ragged:
+        """Apply the transforms to documents."""
+        return batch.with_tokens(self._transformed(batch.tokens))
+
+    def query(self, vectors: Tensor) -> Tensor:
+        """Apply the transforms and the query reducers to one query: [q, d] -> [q', d']."""
+        vectors = self._transformed(vectors)
+        for method in self.recipe.query_reducers:
+            vectors = method.shrink(vectors)
+        return vectors
+
+    def reduce_steps(self, batch: Ragged) -> Iterator[tuple[Reducer, Reduced]]:
+        """Apply one reducer after the other to transformed documents; assignments are whole."""
+        assignment, items = batch.positions, batch.item_of
+        for key, method in self.recipe.keyed():
+            if isinstance(method, Reducer):
+                step = _in_blocks(method, batch, self.states.get(key, {}))
+                assignment = _follow(assignment, batch.offsets[:-1][items], step.assignment)
+                batch = step.batch
+                yield method, Reduced(batch, assignment)
+
+    def reduce(self, batch: Ragged) -> Reduced:
+        """Apply all reducers to transformed documents.
+
+        The assignment goes from the tokens given to the vectors that are left.
+        """
+        last = Reduced(batch, batch.positions)
+        for _, last in self.reduce_steps(batch):
+            pass
+        return last
+
+    def encode(self, tokens: Tensor) -> Codes:
+        """Turn reduced vectors into what is stored."""
+        codes: Codes = self.recipe.codec.encode(tokens, self.states.get("codec.0", {}))
+        return codes
+
+    def decode(self, codes: Codes) -> Tensor:
+        """Turn what is stored back into vectors."""
+        vectors: Tensor = self.recipe.codec.decode(codes, self.states.get("codec.0", {}))
+        return vectors
+
+    def similarities(self, query: Tensor, codes: Codes) -> Tensor:
+        """Return the products of a query's vectors with stored ones: [q, t]."""
+        products: Tensor = self.recipe.codec.similarities(
+            query, codes, self.states.get("codec.0", {})
+        )
+        return products
+
+    def _transformed(self, vectors: Tensor) -> Tensor:
+        vectors = vectors.float()
+        for key, method in self.recipe.keyed():
+            if isinstance(method, Transform):
+                vectors = method.apply(vectors, self.states.get(key, {}))
+        return vectors
+
+
+def _in_blocks(method: Reducer, batch: Ragged, state: State) -> Reduced:
+    """Reduce a large batch some documents at a time, so that work space stays bounded."""
+    if len(batch.tokens) <= BLOCK_TOKENS:
+        return method.reduce(batch, state)
+    steps = [method.reduce(block, state) for block in batch.blocks(BLOCK_TOKENS)]
+    joined = Ragged.concat([step.batch for step in steps])
+    return Reduced(joined, torch.cat([step.assignment for step in steps]))
+
+
+def _follow(before: Tensor, starts: Tensor, after: Tensor) -> Tensor:
+    """Follow original tokens through one more reduction.
+
+    before [t]  their places inside their items so far; -1 for pruned
+    starts [t]  where their items begin among the vectors that were reduced now
+    after  [m]  where each of those vectors went
+    """
+    return torch.where(before < 0, PRUNED, after[(starts + before).clamp_min(0)])
+
+
+def reduced(
+    embeddings: Sequence[Any], recipe: Recipe | str, *, seed: int = 0, **metadata: Any
+) -> list[Tensor]:
+    """Reduce documents' vectors: a list of [t, d] in, a list of [m, d] out.
+
+    ``embeddings`` is exactly what ``encode_document`` returns. Methods that learn from a corpus
+    learn from these documents. Transforms and reducers of the recipe run; its other stages do not.
+    """
+    batch = Ragged.pack(embeddings, **metadata)
+    chosen = Recipe.parse(recipe)
+    kept = tuple(pair for pair in chosen.methods if pair[0] in ("transform", "reduce"))
+    pipeline = Pipeline.fit(Recipe(kept), batch, seed=seed)
+    left = pipeline.reduce(pipeline.transform(batch)).batch
+    return left.with_tokens(left.tokens.to(batch.tokens.dtype)).unpack()
