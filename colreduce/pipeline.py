@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from colreduce.candidates.base import Documents, FirstStage
+from colreduce.candidates.base import Documents, FirstStage, Query
 from colreduce.codec.base import Codec, Codes
 from colreduce.method import State
 from colreduce.ragged import Ragged
@@ -74,6 +74,10 @@ class Pipeline:
             vectors = method.shrink(vectors)
         return vectors
 
+    def asked(self, vectors: Tensor, text: str | None) -> Query:
+        """Return a query as the first stages and the reranker see it."""
+        return Query(self.query(vectors), text)
+
     def reduce_steps(self, batch: Ragged) -> Iterator[tuple[Reducer, Reduced]]:
         """Apply one reducer after the other to transformed documents; assignments are whole."""
         assignment, items = batch.positions, batch.item_of
@@ -89,10 +93,8 @@ class Pipeline:
 
         The assignment goes from the tokens given to the vectors that are left.
         """
-        last = Reduced(batch, batch.positions)
-        for _, last in self.reduce_steps(batch):
-            pass
-        return last
+        steps = [step for _, step in self.reduce_steps(batch)]
+        return steps[-1] if steps else Reduced(batch, batch.positions)
 
     def encode(self, tokens: Tensor) -> Codes:
         """Turn reduced vectors into what is stored."""

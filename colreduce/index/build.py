@@ -1,0 +1,83 @@
+"""Turning batches of documents into a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from colreduce.candidates.base import Builder, Documents, FirstStage
+from colreduce.pipeline import Pipeline
+from colreduce.ragged import Ragged
+from colreduce.store import SegmentWriter, Store
+
+LENGTHS, ORIGINAL, ASSIGNMENT = "lengths", "original_lengths", "assignment"
+CODES, FIRST = "codes.", "first."
+
+
+class SegmentBuilder:
+    """Runs documents through the pipeline and appends what comes out to one segment."""
+
+    def __init__(self, store: Store, pipeline: Pipeline, *, texts: bool, assignment: bool) -> None:
+        self.pipeline = pipeline
+        self.writer: SegmentWriter = store.begin()
+        self.seconds = {"reduce": 0.0, "first_stage": 0.0}
+        self._texts = texts
+        self._assignment = assignment
+        self._builders: dict[str, Builder] = {
+            key: method.builder(pipeline.states.get(key, {}))
+            for key, method in pipeline.recipe.keyed()
+            if isinstance(method, FirstStage)
+        }
+
+    def add(
+        self,
+        ids: Sequence[str],
+        batch: Ragged,
+        texts: Sequence[str | None],
+        metadata: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        """Take in encoded documents."""
+        started = perf_counter()
+        transformed = self.pipeline.transform(batch)
+        left = self.pipeline.reduce(transformed)
+        codes = self.pipeline.encode(left.batch.tokens)
+        self.seconds["reduce"] += perf_counter() - started
+        self.writer.add(ids, metadata, texts if self._texts else None)
+        self.writer.append(LENGTHS, _array(left.batch.lengths).astype("<i4"))
+        self.writer.append(ORIGINAL, _array(batch.lengths).astype("<i4"))
+        for name, rows in codes.items():
+            self.writer.append(CODES + name, _array(rows))
+        if self._assignment:
+            self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"))
+        started = perf_counter()
+        documents = Documents(transformed, left.batch, texts)
+        for builder in self._builders.values():
+            builder.add(documents)
+        self.seconds["first_stage"] += perf_counter() - started
+
+    def finish(self) -> SegmentWriter:
+        """Write the first stages' files; the segment is then ready to be committed."""
+        started = perf_counter()
+        for key, builder in self._builders.items():
+            for name, part in builder.finish().items():
+                full = f"{FIRST}{key}.{name}"
+                if callable(part):
+                    self.writer.blob(full, part)
+                else:
+                    self.writer.append(full, part)
+        self.seconds["first_stage"] += perf_counter() - started
+        return self.writer
+
+    def abort(self) -> None:
+        """Throw the segment away."""
+        self.writer.abort()
+
+
+def _array(rows: Tensor) -> np.ndarray[Any, Any]:
+    """Return a tensor as a contiguous array in the byte order of the files."""
+    array = np.ascontiguousarray(rows.detach().cpu().numpy())
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)

@@ -1,0 +1,69 @@
+"""What an index holds and what it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from colreduce.index.build import ASSIGNMENT, CODES, FIRST, LENGTHS, ORIGINAL
+from colreduce.index.search import View
+from colreduce.recipe import Recipe
+from colreduce.store import Store
+
+
+def describe(store: Store, view: View, recipe: Recipe) -> dict[str, Any]:
+    """Return plain values that can be shown or sent."""
+    snapshot = view.snapshot
+    lengths = [np.asarray(segment.arrays[LENGTHS]) for segment in snapshot.segments]
+    original = [np.asarray(segment.arrays[ORIGINAL]) for segment in snapshot.segments]
+    rows = sum(len(part) for part in lengths)
+    vectors = int(sum(part.sum() for part in lengths))
+    tokens = int(sum(part.sum() for part in original))
+    parts = bytes_by_part(store, view)
+    config = dict(store.config)
+    return {
+        "path": str(store.path),
+        "generation": snapshot.generation,
+        "documents": snapshot.count,
+        "segments": len(snapshot.segments),
+        "recipe": str(recipe),
+        "dim": config["dim"],
+        "seed": config["seed"],
+        "encoder": config["encoder"],
+        "versions": config["versions"],
+        "tokens_per_doc": tokens / rows if rows else 0.0,
+        "vectors_per_doc": vectors / rows if rows else 0.0,
+        "raw_bytes_per_doc": tokens * config["dim"] * 4 / rows if rows else 0.0,
+        "bytes": parts,
+        "bytes_per_doc": {name: size / rows if rows else 0.0 for name, size in parts.items()},
+        "notes": dict(snapshot.notes),
+    }
+
+
+def bytes_by_part(store: Store, view: View) -> dict[str, int]:
+    """Add up the bytes on disk by what they are for.
+
+    ``total`` is everything that a search needs. Texts and assignments are kept only if the
+    index was told to, and are counted apart.
+    """
+    parts = dict.fromkeys(("vectors", "first_stage", "catalogue", "models"), 0)
+    apart = {"texts": 0, "assignment": 0}
+    for segment in view.snapshot.segments:
+        for name, size in segment.bytes.items():
+            if name.startswith(FIRST):
+                parts["first_stage"] += size
+            elif name.startswith(ASSIGNMENT):
+                apart["assignment"] += size
+            elif name.startswith((CODES, LENGTHS)):
+                parts["vectors"] += size
+            elif name.startswith("texts"):
+                apart["texts"] += size
+            else:
+                parts["catalogue"] += size
+    for file in store.path.glob("*"):
+        if file.is_file() and file.name.startswith(("manifest", "catalogue")):
+            parts["catalogue"] += file.stat().st_size
+    for file in store.path.glob("models/**/*"):
+        parts["models"] += file.stat().st_size if file.is_file() else 0
+    return {**parts, "total": sum(parts.values()), **apart}

@@ -1,0 +1,473 @@
+"""Index: create, open, add, search. The only place where the stages and the store meet."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from colreduce.embed import Encoder, load_encoder
+from colreduce.errors import BadInput, ModelMismatch, NotFound
+from colreduce.index import describe, limits
+from colreduce.index.build import SegmentBuilder
+from colreduce.index.search import Asked, Hit, OpenSegment, View, embed_queries
+from colreduce.method import State
+from colreduce.pipeline import Pipeline
+from colreduce.ragged import Ragged
+from colreduce.recipe import Recipe
+from colreduce.store import Store
+
+# Documents that the methods of a recipe learn from, when nobody says otherwise.
+SAMPLE = 512
+
+# A segment of a batch build; a new one is begun when so many documents are in it.
+SEGMENT_DOCUMENTS = 1 << 18
+
+LIBRARIES = ("colreduce", "torch", "numpy", "sentence-transformers", "faiss-cpu", "faiss-gpu")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A stored document as it can be had back."""
+
+    id: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    text: str | None = None
+    vectors: Tensor | None = None
+
+
+class Index:
+    """A retrieval index over multi-vector embeddings.
+
+    Made by `create` or `open`. Reading takes no lock; the first change takes the writer's lock
+    and keeps it until `close`.
+    """
+
+    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+        self._store = store
+        self._encoder = encoder
+        self._guard = threading.Lock()
+        self.recipe = Recipe.from_dict(store.config["recipe"])
+        self.dim = int(store.config["dim"])
+        self._pipeline = self._load_pipeline()
+        self._view = self._open_view({})
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        recipe: Recipe | str | Path = "balanced",
+        encoder: Any = None,
+        dim: int | None = None,
+        seed: int = 0,
+        store_texts: bool = True,
+        store_assignment: bool = False,
+        device: str = "auto",
+    ) -> Index:
+        """Make an empty index in a new folder.
+
+        encoder           a `MultiVectorEncoder`, a model folder or a hub id
+        dim               the vectors' width, for an index that is given vectors only
+        store_texts       keep the texts, compressed, so that they can be shown
+        store_assignment  keep where every original token went, so that hits can be explained
+        """
+        chosen = Recipe.parse(recipe)
+        if (encoder is None) == (dim is None):
+            raise BadInput(
+                "wanted either encoder= (a model) or dim= (an index for vectors only)",
+                field="encoder",
+            )
+        loaded = None if encoder is None else load_encoder(encoder, device=device)
+        width = dim if loaded is None else loaded.dim
+        config = {
+            "recipe": chosen.to_dict(),
+            "recipe_line": str(chosen),
+            "dim": limits.check_number(width or 0, "dim", limits.MAX_DIM),
+            "seed": seed,
+            "encoder": None if loaded is None else dict(loaded.identity),
+            "encoder_source": str(encoder) if isinstance(encoder, (str, Path)) else None,
+            "store_texts": store_texts,
+            "store_assignment": store_assignment,
+            "versions": _versions(),
+        }
+        return cls(Store.create(Path(path), config), loaded)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        encoder: Any = None,
+        device: str = "auto",
+        verify: Literal["full", "sizes"] = "full",
+    ) -> Index:
+        """Open an index for searching; the first change makes this process its writer.
+
+        The encoder is loaded when the first text is searched or added, from where the index was
+        built with, unless one is given here. It must be the model the index was built with.
+        """
+        store = Store.open(Path(path), verify=verify)
+        try:
+            loaded = None if encoder is None else load_encoder(encoder, device=device)
+            if loaded is not None:
+                _check_identity(store.config.get("encoder"), loaded)
+            return cls(store, loaded)
+        except BaseException:
+            store.close()
+            raise
+
+    @property
+    def path(self) -> Path:
+        """Return the index' folder."""
+        return self._store.path
+
+    @property
+    def generation(self) -> int:
+        """Return the number of the newest commit that searches see."""
+        return self._view.snapshot.generation
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return self._view.snapshot.count
+
+    @property
+    def encoder(self) -> Encoder:
+        """Return the encoder, loading it the first time."""
+        with self._guard:
+            if self._encoder is None:
+                self._encoder = self._load_encoder()
+            return self._encoder
+
+    def fit(self, sample: Ragged, texts: Sequence[str | None] | None = None) -> None:
+        """Let the recipe's methods learn from a sample of documents, before the first `add`.
+
+        Without this call they learn from the first documents that are added.
+        """
+        if self._view.snapshot.models:
+            raise BadInput("this index is fitted already; build a new one to fit another sample")
+        limits.check_documents(sample, self.dim, [f"sample {i}" for i in range(len(sample))])
+        known = self._encoder.vocabulary if self._encoder is not None else None
+        seed = int(self._store.config["seed"])
+        self._pipeline = Pipeline.fit(self.recipe, sample, texts, seed=seed, vocabulary=known)
+
+    def forget(self) -> None:
+        """Undo a `fit` whose documents never arrived."""
+        self._pipeline = self._load_pipeline()
+
+    def add(
+        self,
+        ids: Sequence[str],
+        documents: Sequence[str] | None = None,
+        *,
+        embeddings: Sequence[Any] | None = None,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+    ) -> int:
+        """Add documents, or replace those whose id is there; return the new generation.
+
+        documents   texts, encoded with the index' encoder
+        embeddings  or their vectors, exactly as ``encode_document`` returns them; with both, the
+                    texts are stored and shown, and not encoded
+        When this returns, the documents are on disk and every later search sees them.
+        """
+        with self.batch() as batch:
+            batch.add(ids, documents, embeddings=embeddings, metadata=metadata)
+        return self.generation
+
+    @contextmanager
+    def batch(self) -> Iterator[Batch]:
+        """Collect many `add` calls into one commit; nothing is visible before the end."""
+        self._store.acquire()
+        batch = Batch(self)
+        try:
+            yield batch
+            batch.commit()
+        except BaseException:
+            batch.abort()
+            raise
+
+    def search(
+        self,
+        query: str | Any,
+        k: int = 10,
+        *,
+        candidates: int | None = None,
+        exact: bool = False,
+    ) -> list[Hit]:
+        """Return the ``k`` best documents for a text or for query vectors [q, d].
+
+        candidates  documents asked of the first stage; the recipe's number when left out
+        exact       score every document, whatever the recipe says
+        """
+        return self.search_many([query], k, candidates=candidates, exact=exact)[0]
+
+    def search_many(
+        self,
+        queries: Sequence[str | Any],
+        k: int = 10,
+        *,
+        candidates: int | None = None,
+        exact: bool = False,
+    ) -> list[list[Hit]]:
+        """Search for several queries; texts among them are encoded together."""
+        return [
+            self._view.search(asked)
+            for asked in self.ask(queries, k, candidates=candidates, exact=exact)
+        ]
+
+    def ask(
+        self,
+        queries: Sequence[str | Any],
+        k: int = 10,
+        *,
+        candidates: int | None = None,
+        exact: bool = False,
+    ) -> list[Asked]:
+        """Check and encode queries without searching: `View.search` takes what comes back."""
+        limits.check_number(k, "k", limits.MAX_K)
+        wanted = candidates or getattr(self.recipe.reranker, "candidates", k)
+        limits.check_number(wanted, "candidates", limits.MAX_CANDIDATES)
+        embedded = embed_queries(
+            queries,
+            lambda texts: self.encoder.queries(texts),
+            lambda vectors: limits.check_query(vectors, self.dim),
+        )
+        return [
+            Asked(self._pipeline.asked(vectors, text), k, max(wanted, k), exact)
+            for vectors, text in embedded
+        ]
+
+    @property
+    def view(self) -> View:
+        """Return the frozen view that searches use now."""
+        return self._view
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Return the recipe with what its methods learned."""
+        return self._pipeline
+
+    def get(self, ids: Iterable[str], *, vectors: bool = False) -> list[Document]:
+        """Return stored documents; `NotFound` names an id that is not there."""
+        found = []
+        for one in ids:
+            place = self._view.snapshot.find(one)
+            if place is None:
+                raise NotFound(f"there is no document {one!r} in {self.path}")
+            segment = self._view.snapshot.segments[place[0]]
+            stored = self._view.segments[segment.name].vectors(place[1]) if vectors else None
+            text = segment.text(place[1])
+            found.append(Document(one, segment.metadata(place[1]), text, stored))
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the index holds, how it was built and what it costs in bytes."""
+        return describe.describe(self._store, self._view, self.recipe)
+
+    def note(self, **notes: Any) -> None:
+        """Store facts about the index beside it, such as its loss ledger."""
+        self._store.acquire()
+        self._store.commit(notes=notes)
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Look for a newer generation, written by this process or another; return its number."""
+        self._store.refresh()
+        self._view = self._open_view(self._view.segments)
+        return self.generation
+
+    def close(self) -> None:
+        """Give the writer's lock back and let go of the files."""
+        self._store.close()
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _load_pipeline(self) -> Pipeline:
+        states: dict[str, State] = {
+            key: {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+            for key, arrays in self._store.snapshot().models.items()
+        }
+        return Pipeline(self.recipe, states)
+
+    def _open_view(self, known: Mapping[str, OpenSegment]) -> View:
+        snapshot = self._store.snapshot()
+        if snapshot.segments and not self._pipeline.states:
+            self._pipeline = self._load_pipeline()
+        return View(snapshot, self._pipeline, known)
+
+    def _load_encoder(self) -> Encoder:
+        source = self._store.config.get("encoder_source")
+        if self._store.config.get("encoder") is None:
+            raise BadInput(
+                "this index was built from vectors, so it cannot encode text: "
+                "give vectors instead of text",
+                field="query",
+            )
+        if source is None:
+            raise BadInput(
+                "this index was built with a model that was already loaded: "
+                "open it with Index.open(path, encoder=model) to use text",
+                field="encoder",
+            )
+        loaded = load_encoder(source)
+        _check_identity(self._store.config["encoder"], loaded)
+        return loaded
+
+
+class Batch:
+    """Documents on their way into an index, committed together."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._store = index._store
+        self._builders: list[SegmentBuilder] = []
+        self._open_documents = 0
+        self._fitted = False
+        self._ids: set[str] = set()
+        self.seconds = {"reduce": 0.0, "first_stage": 0.0}
+
+    def add(
+        self,
+        ids: Sequence[str],
+        documents: Sequence[str] | None = None,
+        *,
+        embeddings: Sequence[Any] | Ragged | None = None,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Take in documents as `Index.add` does."""
+        limits.check_ids(ids)
+        limits.check_metadata(metadata, len(ids))
+        again = self._ids.intersection(ids)
+        if again:
+            raise BadInput(f"the id {min(again)!r} is given twice in one batch", field="ids")
+        _check_counts(ids, documents, embeddings)
+        start = 0
+        for batch in self._encoded(documents, embeddings):
+            stop = start + len(batch)
+            limits.check_documents(batch, self._index.dim, ids[start:stop])
+            texts = documents[start:stop] if documents is not None else [None] * len(batch)
+            part = metadata[start:stop] if metadata is not None else None
+            self._take(ids[start:stop], batch, list(texts), part)
+            start = stop
+        self._ids.update(ids)
+
+    def commit(self) -> None:
+        """Publish everything that was added, at once."""
+        writers = [builder.finish() for builder in self._builders]
+        for builder in self._builders:
+            for stage, seconds in builder.seconds.items():
+                self.seconds[stage] += seconds
+        if not writers:
+            return
+        models = None
+        if not self._index.view.snapshot.models:
+            models = {
+                key: {name: tensor.cpu().numpy() for name, tensor in state.items()}
+                for key, state in self._index.pipeline.states.items()
+                if state
+            }
+        self._store.commit(writers, models=models)
+        self._builders = []
+        self._index.refresh()
+
+    def abort(self) -> None:
+        """Throw away what was added."""
+        for builder in self._builders:
+            builder.abort()
+        self._builders = []
+        if self._fitted:
+            # What was learned from documents that were thrown away must not stay behind.
+            self._index.forget()
+
+    def _encoded(
+        self, documents: Sequence[str] | None, embeddings: Sequence[Any] | Ragged | None
+    ) -> Iterator[Ragged]:
+        if isinstance(embeddings, Ragged):
+            yield embeddings
+        elif embeddings is not None:
+            yield Ragged.pack(embeddings)
+        elif documents is not None:
+            yield from self._index.encoder.documents(documents)
+
+    def _take(
+        self,
+        ids: Sequence[str],
+        batch: Ragged,
+        texts: list[str | None],
+        metadata: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        if not self._index.pipeline.states:
+            self._index.fit(batch.take(slice(0, SAMPLE)), texts[:SAMPLE])
+            self._fitted = True
+        if not self._builders or self._open_documents >= SEGMENT_DOCUMENTS:
+            config = self._store.config
+            self._builders.append(
+                SegmentBuilder(
+                    self._store,
+                    self._index.pipeline,
+                    texts=config["store_texts"],
+                    assignment=config["store_assignment"],
+                )
+            )
+            self._open_documents = 0
+        self._builders[-1].add(ids, batch, texts, metadata)
+        self._open_documents += len(ids)
+
+
+def _check_counts(
+    ids: Sequence[str],
+    documents: Sequence[str] | None,
+    embeddings: Sequence[Any] | Ragged | None,
+) -> None:
+    if documents is None and embeddings is None:
+        raise BadInput("wanted documents= (texts) or embeddings= (vectors)", field="documents")
+    for name, given in (("documents", documents), ("embeddings", embeddings)):
+        if given is not None and len(given) != len(ids):
+            raise BadInput(f"{len(given)} {name} for {len(ids)} ids", field=name)
+    if not ids:
+        raise BadInput("there is nothing to add: ids is empty", field="ids")
+
+
+def _check_identity(wanted: Mapping[str, Any] | None, encoder: Encoder) -> None:
+    """The model that encodes must be the one whose vectors are stored."""
+    if wanted is None:
+        return
+    given = encoder.identity
+    differing = [
+        key
+        for key in ("sha256", "dim", "max_tokens", "prompts")
+        if given.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise ModelMismatch(
+            f"this index was built with {wanted.get('name')}; the encoder given, "
+            f"{given.get('name')}, differs in {', '.join(differing)}. "
+            "Vectors of two models cannot be compared."
+        )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

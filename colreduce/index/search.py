@@ -1,0 +1,240 @@
+"""Answering queries over one frozen view of an index."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colreduce.candidates.base import FirstStage, Found, Query, Searcher
+from colreduce.candidates.exhaustive import Exhaustive
+from colreduce.index.build import CODES, FIRST, LENGTHS
+from colreduce.maxsim import segment_max
+from colreduce.pipeline import Pipeline
+from colreduce.store import Segment, Snapshot
+
+# Stored vectors scored at a time: the similarities of a block stay in the cache or near it.
+BLOCK_VECTORS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document found, with its score and its metadata."""
+
+    id: str
+    score: float
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+class OpenSegment:
+    """A segment with its stored vectors and its first stages ready to be asked."""
+
+    def __init__(self, segment: Segment, pipeline: Pipeline) -> None:
+        self.segment = segment
+        self.pipeline = pipeline
+        self.lengths = np.asarray(segment.arrays[LENGTHS]).astype(np.int64)
+        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
+        self.codes = {
+            name.removeprefix(CODES): array
+            for name, array in segment.arrays.items()
+            if name.startswith(CODES)
+        }
+        self.searchers: dict[str, Searcher] = {
+            key: self._searcher(key, method)
+            for key, method in pipeline.recipe.keyed()
+            if isinstance(method, FirstStage)
+        }
+
+    def _searcher(self, key: str, method: FirstStage) -> Searcher:
+        prefix = f"{FIRST}{key}."
+        arrays, files = (
+            {
+                name.removeprefix(prefix): part
+                for name, part in parts.items()
+                if name.startswith(prefix)
+            }
+            for parts in (self.segment.arrays, self.segment.files)
+        )
+        return method.open(arrays, files, self.pipeline.states.get(key, {}), self.segment.rows)
+
+    def score(self, query: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the exact score of some rows over their stored vectors: [len(rows)]."""
+        scores = [
+            segment_max(self.pipeline.similarities(query, codes), lengths).sum(0)
+            for codes, lengths in self._blocks(rows)
+        ]
+        return torch.cat(scores).numpy() if scores else np.empty(0, dtype=np.float32)
+
+    def vectors(self, row: int) -> Tensor:
+        """Return the stored vectors of one document: [m, d] float32."""
+        [(codes, _)] = self._blocks(np.array([row]))
+        return self.pipeline.decode(codes)
+
+    def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+        """Yield the stored vectors of ``rows`` and their lengths, some documents at a time."""
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        start = 0
+        while start < len(rows):
+            used = int(ends[start - 1]) if start else 0
+            stop = max(int(np.searchsorted(ends, used + BLOCK_VECTORS, "right")), start + 1)
+            some = rows[start:stop]
+            where = self._where(some, lengths[start:stop])
+            yield (
+                {
+                    name: torch.from_numpy(np.array(codes[where]))
+                    for name, codes in self.codes.items()
+                },
+                torch.from_numpy(lengths[start:stop]),
+            )
+            start = stop
+
+    def _where(
+        self, rows: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> slice | NDArray[np.int64]:
+        """Return where the vectors of ``rows`` lie: one slice if the rows are neighbours."""
+        if len(rows) == 1 or bool((np.diff(rows) == 1).all()):
+            return slice(int(self.offsets[rows[0]]), int(self.offsets[rows[-1] + 1]))
+        shift = self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        return np.asarray(np.arange(int(lengths.sum())) + np.repeat(shift, lengths))
+
+
+@dataclass(slots=True)
+class Asked:
+    """One search: what was asked, and what it cost by stage."""
+
+    query: Query
+    k: int
+    candidates: int
+    exact: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class View:
+    """A snapshot of the store with every segment opened. Never changes; safe to share."""
+
+    def __init__(
+        self, snapshot: Snapshot, pipeline: Pipeline, known: Mapping[str, OpenSegment]
+    ) -> None:
+        self.snapshot = snapshot
+        self.pipeline = pipeline
+        self.segments = {
+            segment.name: known.get(segment.name) or OpenSegment(segment, pipeline)
+            for segment in snapshot.segments
+        }
+        # Rows are numbered through all segments, so that candidates are plain arrays.
+        self.starts = np.cumsum([0, *[segment.rows for segment in snapshot.segments]])
+
+    @cached_property
+    def live(self) -> NDArray[np.bool_]:
+        """Say of every row whether it is the newest record of its document."""
+        parts = [np.asarray(segment.live, dtype=bool) for segment in self.snapshot.segments]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+
+    @cached_property
+    def by_id(self) -> NDArray[np.int64]:
+        """Return all live rows in the order of their ids."""
+        rows = np.flatnonzero(self.live)
+        ids = np.array([self.id_of(int(row)) for row in rows], dtype=object)
+        return np.asarray(rows[np.argsort(ids, kind="stable")], dtype=np.int64)
+
+    def id_of(self, row: int) -> str:
+        """Return the id of a row."""
+        number = int(np.searchsorted(self.starts, row, "right")) - 1
+        return self.snapshot.segments[number].ids[row - int(self.starts[number])]
+
+    def search(self, asked: Asked) -> list[Hit]:
+        """Find candidates, score them, and return the best ``k``; equal scores by id."""
+        started = perf_counter()
+        found = self.candidates(asked)
+        asked.seconds["first_stage"] = perf_counter() - started
+        started = perf_counter()
+        scorer = self.scorer(asked.query.vectors, found.rows)
+        if asked.exact:
+            scores = scorer(np.arange(len(found.rows)))
+            order = np.argsort(-scores, kind="stable")[: asked.k]
+            scores = scores[order]
+        else:
+            order, scores = self.pipeline.recipe.reranker.rank(found.scores, scorer, asked.k)
+        hits = self._hits(found.rows[order], scores)
+        asked.seconds["rerank"] = perf_counter() - started
+        return hits[: asked.k]
+
+    def candidates(self, asked: Asked) -> Found:
+        """Ask the first stages of all segments and join their answers."""
+        stages = [
+            (key, method)
+            for key, method in self.pipeline.recipe.keyed()
+            if isinstance(method, FirstStage)
+        ]
+        if asked.exact or any(isinstance(method, Exhaustive) for _, method in stages):
+            return Found(self.by_id, np.zeros(len(self.by_id), dtype=np.float32))
+        found = [self._stage(key, asked) for key, _ in stages]
+        if len(found) == 1:
+            return found[0]
+        fused: Found = self.pipeline.recipe.fusion.fuse(found, asked.candidates)
+        return fused
+
+    def _stage(self, key: str, asked: Asked) -> Found:
+        """Ask one first stage in every segment; keep the best candidates over all."""
+        rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for start, segment in zip(self.starts, self.snapshot.segments, strict=False):
+            allowed = np.asarray(segment.live, dtype=bool)
+            searcher = self.segments[segment.name].searchers[key]
+            mask = None if allowed.all() else allowed
+            [part] = searcher.search([asked.query], asked.candidates, mask)
+            rows.append(part.rows + start)
+            scores.append(part.scores)
+        joined, values = np.concatenate(rows), np.concatenate(scores)
+        order = np.lexsort((joined, -values))[: asked.candidates]
+        return Found(joined[order], values[order])
+
+    def scorer(
+        self, query: Tensor, rows: NDArray[np.int64]
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        """Return a function that scores some of ``rows``, chosen by position."""
+
+        def score(positions: NDArray[np.int64]) -> NDArray[np.float32]:
+            wanted = rows[positions]
+            order = np.argsort(wanted, kind="stable")
+            sorted_rows = wanted[order]
+            scores = np.empty(len(wanted), dtype=np.float32)
+            bounds = np.searchsorted(sorted_rows, self.starts)
+            for number, segment in enumerate(self.snapshot.segments):
+                first, last = int(bounds[number]), int(bounds[number + 1])
+                if first < last:
+                    inside = sorted_rows[first:last] - self.starts[number]
+                    scores[order[first:last]] = self.segments[segment.name].score(query, inside)
+            return scores
+
+        return score
+
+    def _hits(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
+        hits = []
+        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
+            number = int(np.searchsorted(self.starts, row, "right")) - 1
+            segment = self.snapshot.segments[number]
+            inside = row - int(self.starts[number])
+            hits.append(Hit(segment.ids[inside], score, segment.metadata(inside)))
+        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def embed_queries(
+    queries: Sequence[Any],
+    encode: Callable[[Sequence[str]], Sequence[Tensor]],
+    check: Callable[[Any], Tensor],
+) -> list[tuple[Tensor, str | None]]:
+    """Return each query's vectors, and its text when it came as text; texts are encoded at once."""
+    texts = [query for query in queries if isinstance(query, str)]
+    encoded = iter(encode(texts) if texts else [])
+    return [
+        (check(next(encoded)), query) if isinstance(query, str) else (check(query), None)
+        for query in queries
+    ]
