@@ -86,7 +86,7 @@ class Recipe:
         """Read what `to_dict` returned."""
         found: list[tuple[str, Method]] = []
         for stage, entries in stages.items():
-            table = choose(_all_tables(), stage, "stage")
+            table = choose(tables(), stage, "stage")
             for entry in entries if isinstance(entries, list) else [entries]:
                 if not isinstance(entry, Mapping) or "method" not in entry:
                     raise BadRecipe(f"{stage}: wanted a table with a 'method', got {entry!r}")
@@ -196,10 +196,6 @@ class Recipe:
         return " | ".join(str(method) for _, method in self.methods)
 
 
-def _all_tables() -> Mapping[str, Mapping[str, type[Method]]]:
-    return tables()
-
-
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -210,14 +206,14 @@ def _read(path: Path) -> str:
 
 
 def _split(line: str) -> list[str]:
-    """Split a recipe line at the bars that stand outside quotes."""
-    parts = re.findall(r"""(?:"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^|"'])+""", line)
-    if not line.strip() or line.count("|") >= len(parts) + line.count('"') + line.count("'"):
+    """Split a recipe line at the bars that stand outside double quotes."""
+    parts = [part.strip() for part in re.split(r'\|(?=(?:[^"]*"[^"]*")*[^"]*$)', line)]
+    if not all(parts):
         raise BadRecipe(
-            f"{line!r} is not a recipe. Wanted a preset ({', '.join(PRESETS)}), a .toml file, or "
-            "a line such as 'ward(factor=8) | int8'."
+            f"{line!r} is not a recipe: a stage is empty. Wanted a preset ({', '.join(PRESETS)}), "
+            "a .toml file, or a line such as 'ward(factor=8) | int8'."
         )
-    return [part.strip() for part in parts]
+    return parts
 
 
 def _method(part: str) -> tuple[str, Method]:
