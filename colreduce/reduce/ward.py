@@ -10,7 +10,7 @@ from torch import Tensor
 
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
-from colreduce.reduce.base import Merger
+from colreduce.reduce.base import Groups, Merger
 from colreduce.reduce.native import label_each
 
 
@@ -32,9 +32,11 @@ class Ward(Merger):
         choices=("vectors", "condensed", "rows"),
     )
 
-    def group(self, batch: Ragged, sizes: Tensor, state: State) -> Tensor:
+    def group(self, batch: Ragged, sizes: Tensor, state: State) -> Groups:
         """Cut each document's tree where ``sizes`` groups are left."""
-        return label_each(batch, sizes, lambda vectors, size: _cut(vectors, size, self.mode))
+        return Groups(
+            label_each(batch, sizes, lambda vectors, size: _cut(vectors, size, self.mode))
+        )
 
 
 def _cut(vectors: NDArray[np.float32], size: int, mode: str) -> NDArray[np.int64]:

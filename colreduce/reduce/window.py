@@ -8,7 +8,7 @@ from torch import Tensor
 
 from colreduce.method import State
 from colreduce.ragged import Ragged
-from colreduce.reduce.base import Merger
+from colreduce.reduce.base import Groups, Merger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Window(Merger):
     paper = "sequential pooling in Clavié et al. 2024, arXiv 2409.14683"
     when = "The floor that a clustering has to beat; nothing is faster."
 
-    def group(self, batch: Ragged, sizes: Tensor, state: State) -> Tensor:
+    def group(self, batch: Ragged, sizes: Tensor, state: State) -> Groups:
         """Number each token by the run it stands in."""
         items = batch.item_of
-        return batch.positions * sizes[items] // batch.lengths[items]
+        return Groups(batch.positions * sizes[items] // batch.lengths[items])
