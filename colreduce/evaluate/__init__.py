@@ -1,0 +1,1 @@
+"""Judging recipes: collections, metrics and what every stage loses."""

@@ -1,0 +1,114 @@
+"""Rankings, what they are worth, and TREC run files.
+
+Metrics go by their ir-measures names (``nDCG@10``, ``R@100``, ``RR@10`` ...) and are computed by
+ir-measures over graded judgements. Ties are settled here and not by the tool behind it: by score,
+highest first, then by id. As in BEIR, a hit whose id is the query's own id does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from colreduce.errors import BadData, UnknownName
+from colreduce.evaluate.beir import Qrels
+from colreduce.evaluate.records import numbered_lines
+
+METRICS = ("nDCG@10", "R@100", "RR@10")
+
+# The hits of each query, best first.
+Run: TypeAlias = dict[str, list[tuple[str, float]]]
+
+
+def measures(names: Sequence[str]) -> list[Any]:
+    """Return the ir-measures objects of some names."""
+    import ir_measures
+
+    found = []
+    for name in names:
+        try:
+            found.append(ir_measures.parse_measure(name))
+        except (NameError, ValueError) as error:
+            raise UnknownName(
+                f"there is no metric {name!r}. Wanted a name of ir-measures, such as "
+                f"{', '.join(METRICS)}, AP or P(rel=2)@5."
+            ) from error
+    return found
+
+
+def ranked(query: str, hits: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Sort hits by score, then by id, and drop the query's own id."""
+    kept = [(name, score) for name, score in hits if name != query]
+    return sorted(kept, key=lambda hit: (-hit[1], hit[0]))
+
+
+def score_run(names: Sequence[str], qrels: Qrels, run: Run) -> dict[str, float]:
+    """Return the mean of each metric over the judged queries.
+
+    A judged query without hits counts as 0. The order of each list is taken as it is.
+    """
+    import ir_measures
+
+    # Whole numbers that go down by one: the order that was settled here is the only one there is.
+    places = {
+        query: {name: float(len(hits) - place) for place, (name, _) in enumerate(hits)}
+        for query, hits in run.items()
+        if query in qrels
+    }
+    wanted = measures(names)
+    values = ir_measures.calc_aggregate(wanted, qrels, places)
+    return {name: float(values[one]) for name, one in zip(names, wanted, strict=True)}
+
+
+def agreement(run: Run, exact: Run, k: int = 10) -> float:
+    """Return the mean overlap of the top ``k`` with the top ``k`` of exact search."""
+    shares = []
+    for query, hits in exact.items():
+        wanted = {name for name, _ in hits[:k]}
+        if wanted:
+            got = {name for name, _ in run.get(query, [])[:k]}
+            shares.append(len(wanted & got) / len(wanted))
+    return sum(shares) / len(shares) if shares else 1.0
+
+
+def write_run(path: Path, run: Run, tag: str = "colreduce") -> None:
+    """Write a TREC run file, with tabs between the columns because ids may hold spaces.
+
+    Tools of TREC's sort by score alone and break ties their own way; equal scores are therefore
+    set apart by the smallest step of single precision.
+    """
+    lines = []
+    for query, hits in run.items():
+        above = np.float32(np.inf)
+        for place, (name, score) in enumerate(hits, start=1):
+            above = min(np.float32(score), np.nextafter(above, np.float32(-np.inf)))
+            lines.append(f"{query}\tQ0\t{name}\t{place}\t{above:.9g}\t{tag}\n")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def read_run(path: Path) -> Run:
+    """Read a TREC run file; columns stand between tabs, or between spaces if there are no tabs."""
+    found: Run = {}
+    for number, line in numbered_lines(path):
+        columns = line.split("\t") if "\t" in line else line.split()
+        if len(columns) != 6:
+            raise BadData(f"{path} line {number}: wanted 6 columns, got {len(columns)}")
+        try:
+            score = float(columns[4])
+        except ValueError as error:
+            raise BadData(f"{path} line {number}: the score is not a number") from error
+        found.setdefault(columns[0], []).append((columns[2], score))
+    return {query: ranked("", hits) for query, hits in found.items()}
+
+
+def relative(values: Mapping[str, float], exact: Mapping[str, float]) -> dict[str, float]:
+    """Return each value as a share of the exact one; 1 where both are 0."""
+    shares = {}
+    for name, value in values.items():
+        base = exact[name]
+        shares[name] = value / base if base else float(value == base)
+    return shares
