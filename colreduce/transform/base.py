@@ -22,3 +22,7 @@ class Transform(Method):
     @abstractmethod
     def apply(self, tokens: Tensor, state: State) -> Tensor:
         """Map ``tokens`` [t, d] to [t, d'], float32, unit length when the input was."""
+
+    def width(self, dim: int) -> int:
+        """Return how wide vectors of width ``dim`` are afterwards."""
+        return dim

@@ -52,3 +52,7 @@ class Pca(Transform):
         if not self.renormalise:
             return shorter
         return torch.nn.functional.normalize(shorter, dim=1, eps=1e-12)
+
+    def width(self, dim: int) -> int:
+        """Return ``dim`` or the width asked for, whichever is smaller."""
+        return min(dim, self.dim)
