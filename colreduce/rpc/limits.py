@@ -1,0 +1,69 @@
+"""What may pass over the wire, and how much of it. The server checks it; the client knows it.
+
+The numbers are part of the protocol: `proto/colreduce/rpc/v1` states them beside each field.
+"""
+
+from __future__ import annotations
+
+import re
+
+from colreduce.errors import BadInput
+
+MESSAGE_BYTES = 8 << 20  # a whole request or answer
+HEADER_BYTES = 16 << 10
+DIM = 4096  # width of a vector
+QUERY_TOKENS = 512  # vectors of one query
+QUERIES = 64  # queries of one BatchSearch
+TEXT_BYTES = 64 << 10  # one query's text
+FILTER_BYTES = 16 << 10
+IDS = 256  # ids of one Get
+ID_BYTES = 256
+K = 1000  # documents returned for one query
+CANDIDATES = 10_000  # documents scored exactly for one query
+NORM = 1e4  # length of one vector
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def check_name(name: str, field: str = "collection") -> str:
+    """Return a collection's name if it is a proper one."""
+    if not NAME.fullmatch(name):
+        raise BadInput(
+            f"{_shown(name)} is not a collection's name; wanted a lower-case letter or digit, then "
+            "at most 63 lower-case letters, digits, '_' or '-'",
+            field=field,
+        )
+    return name
+
+
+def check_id(identifier: str, field: str) -> str:
+    """Return a document's id if it is a proper one."""
+    size = len(identifier.encode("utf-8", "surrogatepass"))
+    if not 1 <= size <= ID_BYTES:
+        raise BadInput(f"an id is 1 to {ID_BYTES} bytes long, got {size}", field=field)
+    if _CONTROL.search(identifier):
+        raise BadInput(f"the id {_shown(identifier)} holds a control character", field=field)
+    return identifier
+
+
+def check_count(value: int, most: int, field: str, what: str) -> int:
+    """Return a number if it lies between 1 and ``most``."""
+    if not 1 <= value <= most:
+        raise BadInput(f"{what} must be 1 to {most:,}, got {value:,}", field=field)
+    return value
+
+
+def check_text(text: str, field: str) -> str:
+    """Return a query's text if there is some and not too much."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > TEXT_BYTES:
+        raise BadInput(f"a text is at most {TEXT_BYTES:,} bytes long, got {size:,}", field=field)
+    if not text.strip():
+        raise BadInput("the text is empty", field=field)
+    return text
+
+
+def _shown(text: str) -> str:
+    """Quote what somebody sent, cut to a length fit for a message."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")
