@@ -8,9 +8,11 @@ empty groups, order and provenance are done here and in `colreduce.reduce.mergin
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from torch import Tensor
 from colreduce.errors import BadInput, BadParameter
 from colreduce.method import Method, State, parameter
 from colreduce.ragged import TOKEN_FIELDS, Ragged
+from colreduce.reduce.budget import cheapest, find_price, smallest_within
 from colreduce.reduce.merging import PRUNED, Groups, Reduced, merge, select
 
 __all__ = [
@@ -72,21 +75,74 @@ class Reducer(Method):
 class Budgeted(Reducer):
     """A reducer that can be told how many vectors to leave."""
 
+    budgets: ClassVar[tuple[str, ...]] = ("factor", "keep", "size", "error", "average")
     factor: float | None = parameter(
         None, "leave 1 vector in so many (4 if no budget is named)", low=1
     )
     keep: float | None = parameter(None, "leave this share of the vectors", above=0, high=1)
     size: int | None = parameter(None, "leave this many vectors per document", low=1)
+    error: float | None = parameter(
+        None,
+        "leave as few vectors of each document as lose at most this much: 1 - cosine from its "
+        "tokens to the nearest vector left",
+        low=0,
+        high=2,
+    )
+    error_kind: str = parameter(
+        "mean",
+        "which loss error bounds: that of the mean or of the worst token",
+        choices=("mean", "worst"),
+    )
+    average: float | None = parameter(
+        None,
+        "leave this many vectors per document on average over the corpus; documents that lose "
+        "more by it get more",
+        low=1,
+    )
     protect: int = parameter(0, "leading vectors that are kept as they are", low=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        named = [key for key in ("factor", "keep", "size") if getattr(self, key) is not None]
+        named = [key for key in self.budgets if getattr(self, key) is not None]
         if len(named) > 1:
             raise BadParameter(f"{self.name}: name one budget, not {' and '.join(named)}")
 
+    def fit(
+        self, sample: Ragged, *, seed: int, vocabulary: Mapping[str, int] | None = None
+    ) -> State:
+        """Learn what the method needs, and the price of a vector if ``average`` is the budget."""
+        state = dict(self.learn(sample, seed=seed, vocabulary=vocabulary))
+        if self.average is not None:
+            trial = functools.partial(self._left, state=state)
+            state["price"] = find_price(trial, sample, self.average, self.protect, seed)
+        return state
+
+    def learn(self, sample: Ragged, *, seed: int, vocabulary: Mapping[str, int] | None) -> State:
+        """Learn from a sample what the method itself needs."""
+        return {}
+
+    def wanted(self, batch: Ragged, state: State) -> Tensor:
+        """Return how many vectors to leave of each document, whatever the budget: [n]."""
+        trial = functools.partial(self._left, state=state)
+        if self.error is not None:
+            return smallest_within(trial, batch, self.error, self.error_kind, self.protect)
+        if self.average is not None:
+            return cheapest(trial, batch, state["price"], self.protect)
+        return self.sizes(batch.lengths)
+
+    def _reduce(self, batch: Ragged, state: State) -> Reduced:
+        return self._shrink(batch, self.wanted(batch, state), state)
+
+    def _left(self, batch: Ragged, sizes: Tensor, state: State) -> Ragged:
+        """Return what is left of documents at given sizes."""
+        return self._shrink(batch, sizes, state).batch
+
+    @abstractmethod
+    def _shrink(self, batch: Ragged, sizes: Tensor, state: State) -> Reduced:
+        """Leave ``sizes`` [n] vectors of each document."""
+
     def sizes(self, lengths: Tensor) -> Tensor:
-        """Return how many vectors to leave of documents of these lengths.
+        """Return how many vectors ``factor``, ``keep`` or ``size`` leave of these lengths.
 
         Protected vectors are always left and never counted as part of what ``factor`` and
         ``keep`` divide: of n vectors p are protected and max(1, floor((n - p) / factor)) are left
@@ -102,11 +158,10 @@ class Budgeted(Reducer):
             left = (free.double() * share + 1e-9).floor().long()
         return torch.minimum(lengths, self.protect + torch.minimum(left.clamp_min(1), free))
 
-    def _split(self, batch: Ragged) -> tuple[Ragged, Tensor, Tensor]:
+    def _split(self, batch: Ragged, sizes: Tensor) -> tuple[Ragged, Tensor, Tensor]:
         """Return the documents that must shrink without their protected vectors, the number
         of vectors to leave of each, and the mask [t] of the vectors given.
         """
-        sizes = self.sizes(batch.lengths)
         shrinks = (sizes < batch.lengths)[batch.item_of]
         given = shrinks & (batch.positions >= self.protect)
         inner = batch.keep(given)
@@ -133,8 +188,8 @@ class Merger(Budgeted):
         ``sizes`` [n] says how many groups are wanted, fewer than the document has tokens.
         """
 
-    def _reduce(self, batch: Ragged, state: State) -> Reduced:
-        inner, sizes, given = self._split(batch)
+    def _shrink(self, batch: Ragged, sizes: Tensor, state: State) -> Reduced:
+        inner, sizes, given = self._split(batch, sizes)
         labels = batch.positions.clone()  # documents and tokens that stay are their own group
         shares = None
         if len(inner):
@@ -154,8 +209,8 @@ class Selector(Budgeted):
     def pick(self, batch: Ragged, sizes: Tensor, state: State) -> Tensor:
         """Mark the tokens to keep: [t] bool, ``sizes`` [n] of them per document."""
 
-    def _reduce(self, batch: Ragged, state: State) -> Reduced:
-        inner, sizes, given = self._split(batch)
+    def _shrink(self, batch: Ragged, sizes: Tensor, state: State) -> Reduced:
+        inner, sizes, given = self._split(batch, sizes)
         mask = torch.ones_like(given)
         if len(inner):
             mask[given] = self.pick(inner, sizes, state)

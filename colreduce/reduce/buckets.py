@@ -1,9 +1,8 @@
-"""Documents of similar length as one padded tensor, and the way back.
+"""Documents of like length side by side, for the methods that work on whole batches.
 
-Methods that pick or assign in steps work on a rectangle `[documents, longest, d]`. Padding every
-document to the longest of its batch would waste most of it, so documents go by length into
-buckets. The padded length is a function of a document's own length, never of its neighbours:
-the products taken inside a bucket have the same shape whatever the batch.
+A ragged batch is cut into buckets of padded documents. How far a document is padded depends on
+its own length alone and never on its neighbours, so that its products are computed by the same
+kernels in every batch.
 """
 
 from __future__ import annotations
@@ -16,76 +15,89 @@ from torch import Tensor
 
 from colreduce.ragged import Ragged
 
-SHORTEST = 8  # documents up to this length share a bucket
-CPU_CELLS = 1 << 22  # 16 MB in float32: about what a processor's cache holds
-CUDA_CELLS = 1 << 27
+# Numbers of work space that a bucket may take: in cache on a CPU, enough to fill an accelerator.
+CPU_ROOM = 1 << 22
+DEVICE_ROOM = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Some documents of a batch, filled up with zeros to one length.
+    """Some documents, padded to one length.
 
-    items   [b]        which documents of the batch these are, ascending
-    tokens  [b, l, d]  their vectors; zeros behind the end
-    mask    [b, l]     bool, true where there is a token
-    sizes   [b]        how many vectors to leave of each
-    rows    [b, l]     the row of each token in the batch; 0 behind the end
+    tokens   [b, l, d] float32, of unit length, zero where there is no token
+    mask     [b, l]    bool, true for tokens
+    rows     [b, l]    int64, where each token lies in the ragged batch; any row for padding
+    sizes    [b]       int64, how many vectors are wanted of each document
+    most     int       at least the largest of ``sizes``
     """
 
-    items: Tensor
     tokens: Tensor
     mask: Tensor
-    sizes: Tensor
     rows: Tensor
+    sizes: Tensor
+    most: int
 
-    @property
-    def lengths(self) -> Tensor:
-        """Return how many tokens each document has: [b]."""
-        return self.mask.sum(1)
+    def take(self, values: Tensor | None, missing: float = 0.0) -> Tensor:
+        """Return a number per token [t] as [b, l]; ones if None, ``missing`` for padding."""
+        if values is None:
+            return self.mask.float()
+        return torch.where(self.mask, values[self.rows].float(), missing)
 
-    def gather(self, values: Tensor) -> Tensor:
-        """Bring per-token values [t] of the batch into the rectangle; zero behind the end."""
-        return torch.where(self.mask, values[self.rows], torch.zeros_like(values[:1]))
-
-    def scatter(self, values: Tensor, target: Tensor) -> None:
-        """Write per-token values [b, l] of these documents into ``target`` [t] of the batch."""
-        target[self.rows[self.mask]] = values[self.mask].to(target.dtype)
-
-
-def padded_lengths(lengths: Tensor) -> Tensor:
-    """Return the length that documents are filled up to: four steps in every power of two."""
-    power = torch.floor(torch.log2(lengths.clamp_min(SHORTEST).double())).long()
-    step = (torch.ones_like(power) << power) // 4
-    padded = (lengths + step - 1) // step * step
-    return padded.clamp_min(SHORTEST)
+    def cosines(self) -> Tensor:
+        """Return the cosine of every two tokens of each document: [b, l, l]; 0 for padding."""
+        return torch.bmm(self.tokens, self.tokens.transpose(1, 2))
 
 
-def buckets(
-    batch: Ragged, sizes: Tensor, *, square: bool = False, max_cells: int | None = None
-) -> Iterator[Bucket]:
-    """Yield the documents of ``batch`` in buckets of one padded length, short ones first.
+def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[Bucket]:
+    """Yield the documents of a batch in buckets.
 
-    ``square`` says that the method keeps a table of every token against every other, so that
-    a bucket's cells are documents x longest x max(longest, d) instead of documents x longest x d.
-    A bucket holds at most ``max_cells`` of them, or one document.
+    ``square`` says that the method compares all tokens with one another, and so how much room a
+    document takes.
     """
-    if max_cells is None:
-        max_cells = CUDA_CELLS if batch.device.type == "cuda" else CPU_CELLS
-    padded = padded_lengths(batch.lengths)
-    order = torch.argsort(padded, stable=True)
-    starts = batch.offsets[:-1]
-    lengths, counts = torch.unique_consecutive(padded[order], return_counts=True)
-    end = 0
-    for length, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-        begin, end = end, end + count
-        cells = length * (max(length, batch.dim) if square else batch.dim)
-        for items in order[begin:end].split(max(max_cells // cells, 1)):
-            yield _bucket(batch, starts, items, sizes, length)
+    lengths, wanted = batch.lengths.tolist(), sizes.tolist()
+    groups: dict[tuple[int, int], list[int]] = {}
+    for item, key in enumerate(zip(map(padded, lengths), map(padded, wanted), strict=True)):
+        groups.setdefault(key, []).append(item)
+    room = CPU_ROOM if batch.device.type == "cpu" else DEVICE_ROOM
+    unit = _unit(batch.tokens)
+    offsets = batch.offsets
+    for (length, most), items in groups.items():
+        each = length * max(length if square else most, batch.dim)
+        count = max(1, room // each)
+        for start in range(0, len(items), count):
+            chosen = torch.tensor(items[start : start + count], device=batch.device)
+            yield _bucket(unit, offsets, batch.lengths, sizes, chosen, length, min(most, length))
 
 
-def _bucket(batch: Ragged, starts: Tensor, items: Tensor, sizes: Tensor, length: int) -> Bucket:
-    places = torch.arange(length, device=batch.device)
-    mask = places < batch.lengths[items][:, None]
-    rows = torch.where(mask, starts[items][:, None] + places, torch.zeros_like(places))
-    tokens = batch.tokens[rows].masked_fill(~mask[:, :, None], 0)
-    return Bucket(items, tokens, mask, sizes[items], rows)
+def padded(length: int) -> int:
+    """Return the length to pad to: at most an eighth more, so that few lengths occur."""
+    step = max(8, 1 << max(0, length.bit_length() - 3))
+    return -(-length // step) * step
+
+
+def scatter(bucket: Bucket, values: Tensor, out: Tensor) -> None:
+    """Write what was found for each token [b, l] to its place in the ragged batch [t]."""
+    out[bucket.rows[bucket.mask]] = values[bucket.mask].to(out.dtype)
+
+
+def _bucket(
+    unit: Tensor,
+    offsets: Tensor,
+    lengths: Tensor,
+    sizes: Tensor,
+    items: Tensor,
+    length: int,
+    most: int,
+) -> Bucket:
+    places = torch.arange(length, device=unit.device)
+    mask = places < lengths[items][:, None]
+    rows = torch.where(mask, offsets[:-1][items][:, None] + places, offsets[:-1][items][:, None])
+    tokens = unit[rows].masked_fill_(~mask[:, :, None], 0.0)
+    return Bucket(tokens, mask, rows, sizes[items], most)
+
+
+def _unit(tokens: Tensor) -> Tensor:
+    """Scale to unit length in float32; a vector of zeros stays as it is."""
+    wide = tokens.detach().float()
+    norms = wide.norm(dim=1, keepdim=True)
+    return wide / torch.where(norms > 0, norms, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from colreduce.ragged import Ragged
-from colreduce.reduce.buckets import buckets, padded_lengths
+from colreduce.reduce.buckets import buckets, padded, scatter
 
 
 def _batch(lengths: list[int], dim: int = 4) -> Ragged:
@@ -15,40 +15,30 @@ def _batch(lengths: list[int], dim: int = 4) -> Ragged:
 
 def test_every_token_comes_back_to_its_row() -> None:
     batch = _batch([3, 40, 1, 9, 300, 8, 41, 40])
+    values = torch.arange(len(batch.tokens), dtype=torch.float32) + 1
     back = torch.zeros(len(batch.tokens))
-    seen: list[int] = []
     for bucket in buckets(batch, batch.lengths):
-        bucket.scatter(bucket.tokens[:, :, 0], back)
-        seen += bucket.items.tolist()
-        assert torch.equal(bucket.lengths, batch.lengths[bucket.items])
-        assert torch.equal(bucket.sizes, batch.lengths[bucket.items])
-        assert torch.equal(bucket.gather(batch.tokens[:, 1]), bucket.tokens[:, :, 1])
+        scatter(bucket, bucket.take(values), back)
+        assert torch.equal(bucket.mask.sum(1), bucket.sizes)
         assert bool((bucket.tokens[~bucket.mask] == 0).all())
-    assert torch.equal(back, batch.tokens[:, 0])
-    assert sorted(seen) == list(range(8))
+        assert bool((bucket.take(values, missing=-1.0)[~bucket.mask] == -1).all())
+    assert torch.equal(back, values)
 
 
-def test_the_padded_length_wastes_at_most_a_quarter() -> None:
-    lengths = torch.arange(8, 9000)
-    padded = padded_lengths(lengths)
-    assert bool((padded >= lengths).all())
-    assert bool((padded <= lengths * 1.25).all())
-    assert padded_lengths(torch.tensor([1, 8, 9, 33, 256, 8192])).tolist() == [
-        8,
-        8,
-        10,
-        40,
-        256,
-        8192,
+def test_vectors_in_a_bucket_have_unit_length() -> None:
+    for bucket in buckets(_batch([5, 17]), torch.tensor([2, 3])):
+        norms = bucket.tokens[bucket.mask].norm(dim=1)
+        assert float((norms - 1).abs().max()) < 1e-6
+
+
+def test_the_padded_length_wastes_at_most_a_quarter_and_seven() -> None:
+    for length in range(1, 9000):
+        assert length <= padded(length) <= max(8, length * 1.25 + 7)
+
+
+def test_how_far_a_document_is_padded_does_not_depend_on_its_neighbours() -> None:
+    alone = next(iter(buckets(_batch([37]), torch.tensor([9]))))
+    together = list(buckets(_batch([37, 500, 2, 38]), torch.tensor([9, 100, 1, 9])))
+    assert (alone.tokens.shape[1], alone.most) in [
+        (bucket.tokens.shape[1], bucket.most) for bucket in together
     ]
-
-
-def test_a_bucket_holds_no_more_cells_than_allowed() -> None:
-    batch = _batch([16] * 10)
-    assert [len(bucket.items) for bucket in buckets(batch, batch.lengths, max_cells=256)] == [
-        4,
-        4,
-        2,
-    ]
-    squares = buckets(batch, batch.lengths, square=True, max_cells=256)
-    assert [len(bucket.items) for bucket in squares] == [1] * 10
