@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from colreduce.index.index import Document, Index
-from colreduce.index.search import Hit
+from colreduce.index.index import Index
+from colreduce.results import Document, Hit
 
 __all__ = ["Document", "Hit", "Index"]

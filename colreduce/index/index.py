@@ -6,23 +6,22 @@ import importlib.metadata
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, ModelMismatch, NotFound
 from colreduce.index import describe, limits
 from colreduce.index.build import SegmentBuilder
-from colreduce.index.search import Asked, Hit, OpenSegment, View, embed_queries
+from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.method import State
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
+from colreduce.results import Document, Hit
 from colreduce.store import Store
 
 # Documents that the methods of a recipe learn from, when nobody says otherwise.
@@ -32,16 +31,6 @@ SAMPLE = 512
 SEGMENT_DOCUMENTS = 1 << 18
 
 LIBRARIES = ("colreduce", "torch", "numpy", "sentence-transformers", "faiss-cpu", "faiss-gpu")
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A stored document as it can be had back."""
-
-    id: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    text: str | None = None
-    vectors: Tensor | None = None
 
 
 class Index:
@@ -146,6 +135,11 @@ class Index:
             if self._encoder is None:
                 self._encoder = self._load_encoder()
             return self._encoder
+
+    def use_encoder(self, encoder: Encoder) -> None:
+        """Encode texts with a loaded model, such as one that several indexes share."""
+        _check_identity(self._store.config.get("encoder"), encoder)
+        self._encoder = encoder
 
     def fit(self, sample: Ragged, texts: Sequence[str | None] | None = None) -> None:
         """Let the recipe's methods learn from a sample of documents, before the first `add`.

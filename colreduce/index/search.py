@@ -18,19 +18,11 @@ from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.index.build import CODES, FIRST, LENGTHS
 from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
+from colreduce.results import Hit
 from colreduce.store import Segment, Snapshot
 
 # Stored vectors scored at a time: the similarities of a block stay in the cache or near it.
 BLOCK_VECTORS = 1 << 16
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One document found, with its score and its metadata."""
-
-    id: str
-    score: float
-    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 class OpenSegment:
