@@ -1,0 +1,13 @@
+"""Bytes on disk: immutable segments, numbered sealed manifests, one writer, frozen snapshots.
+
+This is the only package that writes files of an index, and `fs` is the only module in it that does.
+"""
+
+from __future__ import annotations
+
+from colreduce.store.segment import Segment
+from colreduce.store.snapshot import Snapshot
+from colreduce.store.store import Store
+from colreduce.store.writer import SegmentWriter
+
+__all__ = ["Segment", "SegmentWriter", "Snapshot", "Store"]

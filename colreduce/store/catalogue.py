@@ -1,0 +1,207 @@
+"""The catalogue: the live documents as SQLite tables, for people and for filters.
+
+It is derived. The manifest and its segments are the truth, the catalogue is written after them and
+made again whenever it does not fit. It is a witness, too: a catalogue that is ahead of the newest
+manifest can only mean that a manifest was lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+from colreduce.errors import Damaged
+from colreduce.store import fs, layout
+from colreduce.store.segment import Segment
+from colreduce.store.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE meta (
+    gen INTEGER NOT NULL, digest TEXT NOT NULL, format INTEGER NOT NULL);
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rows INTEGER, live INTEGER, info TEXT);
+CREATE TABLE docs (
+    id TEXT PRIMARY KEY, seq INTEGER NOT NULL,
+    segment INTEGER NOT NULL REFERENCES segments(number) DEFERRABLE INITIALLY DEFERRED,
+    row INTEGER NOT NULL, n_tokens INTEGER, n_reduced INTEGER, meta TEXT) WITHOUT ROWID;
+CREATE TABLE jobs (name TEXT PRIMARY KEY, state TEXT) WITHOUT ROWID;
+"""
+# Arrays of these names, one whole number per document, are shown as columns.
+_COUNTS = ("n_tokens", "n_reduced")
+
+
+class Catalogue:
+    """The one writing connection to ``catalogue.sqlite3``."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / layout.CATALOGUE
+        self._db: Database | None = None
+
+    def attach(self, snapshot: Snapshot, *, thorough: bool) -> None:
+        """Open the catalogue and make it fit the snapshot; raise Damaged if it is ahead."""
+        fits = False
+        try:
+            if self.path.exists() and not self.path.is_symlink():
+                self._connect()
+                gen, digest, version = self._meta()
+                if version == _VERSION and gen > snapshot.generation:
+                    raise Damaged(
+                        f"{self.path} was written for generation {gen}, but the newest manifest is "
+                        f"that of {snapshot.generation}: a manifest was lost. "
+                        "Restore the index from a snapshot."
+                    )
+                told = (gen, digest, version)
+                fits = told == (snapshot.generation, snapshot.sha256, _VERSION) and (
+                    not thorough or self._shows(snapshot)
+                )
+        except (sqlite3.Error, ValueError, TypeError) as problem:
+            log.warning("%s cannot be used and is made again: %s", self.path, problem)
+        if not fits:
+            self.rebuild(snapshot)
+
+    def rebuild(self, snapshot: Snapshot) -> None:
+        """Make the catalogue again from the truth."""
+        self.close()
+        fs.unlink(self.path)
+        fs.unlink(self.path.with_name(self.path.name + "-journal"))
+        conn = self._connect()
+        conn.execute("BEGIN IMMEDIATE")
+        for statement in _SCHEMA.split(";"):
+            conn.execute(statement)
+        self._fill(conn, snapshot, snapshot.segments)
+        conn.execute("COMMIT")
+
+    def update(self, snapshot: Snapshot, added: Sequence[Segment], removed: Sequence[str]) -> None:
+        """Follow one commit in one transaction."""
+        conn = self._connect()
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            for segment in added:
+                docs = segment.data.records
+                gone = range(docs.rows, docs.count)
+                ids = ((docs.id_bytes(record).decode(), int(docs.seqs[record])) for record in gone)
+                # A tombstone that compaction carried over may be older than what is shown.
+                conn.executemany("DELETE FROM docs WHERE id = ? AND seq < ?", ids)
+            self._fill(conn, snapshot, added)
+            conn.executemany("DELETE FROM segments WHERE name = ?", ((name,) for name in removed))
+            conn.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                conn.execute("ROLLBACK")
+            raise
+
+    def purge(self) -> None:
+        """Rewrite the file so that no byte of a deleted row is left in it."""
+        self._connect().execute("VACUUM")
+
+    def close(self) -> None:
+        """Close the connection."""
+        db, self._db = self._db, None
+        if db is not None:
+            with suppress(sqlite3.Error):
+                db.close()
+
+    def _fill(
+        self, conn: sqlite3.Connection, snapshot: Snapshot, segments: Sequence[Segment]
+    ) -> None:
+        for segment in segments:
+            cursor = conn.execute(
+                "INSERT INTO segments (name, rows, live, info) VALUES (?, ?, ?, ?)",
+                _segment_row(segment),
+            )
+            number = cursor.lastrowid
+            rows = ((id_, seq, number, *rest) for id_, seq, *rest in _rows(segment))
+            conn.executemany("INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        conn.executemany(
+            "UPDATE segments SET live = ? WHERE name = ?",
+            ((int(segment.live.sum()), segment.name) for segment in snapshot.segments),
+        )
+        conn.execute("DELETE FROM jobs")
+        conn.executemany("INSERT INTO jobs VALUES (?, ?)", _job_rows(snapshot))
+        conn.execute("DELETE FROM meta")
+        meta = (snapshot.generation, snapshot.sha256, _VERSION)
+        conn.execute("INSERT INTO meta VALUES (?, ?, ?)", meta)
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._db is None:
+            conn = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+            self._db = Database(conn)
+            for setting in (
+                "busy_timeout = 5000",
+                "journal_mode = TRUNCATE",
+                "synchronous = NORMAL",
+                "foreign_keys = ON",
+                "secure_delete = ON",
+            ):
+                conn.execute(f"PRAGMA {setting}")
+        connection: sqlite3.Connection = self._db.conn
+        return connection
+
+    def _meta(self) -> tuple[int, str, int]:
+        rows = self._connect().execute("SELECT gen, digest, format FROM meta").fetchall()
+        if len(rows) != 1:
+            raise ValueError(f"meta has {len(rows)} rows")
+        gen, digest, version = rows[0]
+        return int(gen), str(digest), int(version)
+
+    def _shows(self, snapshot: Snapshot) -> bool:
+        """Compare every row with the truth; a checksum would not tell which one is right."""
+        conn = self._connect()
+        if conn.execute("PRAGMA quick_check").fetchall() != [("ok",)]:
+            return False
+        shown = conn.execute("SELECT name, rows, live, info FROM segments").fetchall()
+        if sorted(shown) != sorted(_segment_row(segment) for segment in snapshot.segments):
+            return False
+        if sorted(conn.execute("SELECT name, state FROM jobs")) != sorted(_job_rows(snapshot)):
+            return False
+        query = (
+            "SELECT id, seq, row, n_tokens, n_reduced, meta FROM docs WHERE segment = "
+            "(SELECT number FROM segments WHERE name = ?)"
+        )
+        total = 0
+        for segment in snapshot.segments:
+            shown = sorted(conn.execute(query, (segment.name,)), key=lambda row: int(row[2]))
+            if shown != list(_rows(segment)):
+                return False
+            total += len(shown)
+        return bool(conn.execute("SELECT count(*) FROM docs").fetchone()[0] == total)
+
+
+def _segment_row(segment: Segment) -> tuple[Any, ...]:
+    info = layout.to_json(dict(segment.info)).decode()
+    return segment.name, segment.rows, int(segment.live.sum()), info
+
+
+def _job_rows(snapshot: Snapshot) -> list[tuple[str, str]]:
+    jobs = snapshot.manifest.notes.get("jobs")
+    if not isinstance(jobs, dict):
+        return []
+    return [(name, layout.to_json(state).decode()) for name, state in jobs.items()]
+
+
+def _rows(segment: Segment) -> Iterator[tuple[Any, ...]]:
+    """Yield (id, seq, row, n_tokens, n_reduced, metadata) of every live row."""
+    docs = segment.data.records
+    seqs = docs.seqs.tolist()
+    counts = [_count_column(segment, name) for name in _COUNTS]
+    for row in segment.live.nonzero()[0].tolist():
+        metadata = docs.metadata_bytes(row).decode() or None
+        numbers = [None if column is None else column[row] for column in counts]
+        yield docs.id_bytes(row).decode(), seqs[row], row, *numbers, metadata
+
+
+def _count_column(segment: Segment, name: str) -> list[int] | None:
+    array = segment.arrays.get(name)
+    fits = array is not None and array.ndim == 1 and array.dtype.kind in "iu"
+    if array is None or not fits or len(array) != segment.rows:
+        return None
+    column: list[int] = array.tolist()
+    return column
