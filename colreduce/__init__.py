@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from colreduce.embed import load_encoder as load_encoder
     from colreduce.errors import ColreduceError as ColreduceError
-    from colreduce.index import Hit as Hit
     from colreduce.index import Index as Index
     from colreduce.pipeline import reduced as reduced
     from colreduce.pooling import token_pooling as token_pooling
     from colreduce.ragged import Ragged as Ragged
     from colreduce.recipe import Recipe as Recipe
+    from colreduce.results import Hit as Hit
     from colreduce.rpc.client import Client as Client
 
 _HOMES = {
     "Client": "colreduce.rpc.client",
     "ColreduceError": "colreduce.errors",
-    "Hit": "colreduce.index",
+    "Hit": "colreduce.results",
     "Index": "colreduce.index",
     "Ragged": "colreduce.ragged",
     "Recipe": "colreduce.recipe",

@@ -44,7 +44,7 @@ def test_stages_are_keyed_by_their_order():
         ("ward(factor='x')", BadParameter, "wanted float, got str"),
         ("ward(factor=2, size=3)", BadParameter, "one budget"),
         ("ward(8)", BadRecipe, "by keyword"),
-        ("ward(factor=2, factor=3)", BadRecipe, "cannot read the parameters"),
+        ("ward(factor=2, factor=3)", BadRecipe, "given twice"),
         ("ward(factor=[1])", BadRecipe, "wanted a number"),
         ("ward(factor=__import__)", BadParameter, "wanted float"),
         ("ward(factor=print(1))", BadRecipe, "cannot read the value"),
