@@ -101,14 +101,13 @@ def _checked(method: str, field: dataclasses.Field[Any], hinted: Any, value: Any
         raise BadParameter(f"{where}:{hint(str(value), map(str, rules['choices']))}")
     if isinstance(value, float) and not math.isfinite(value):
         raise BadParameter(f"{where}: wanted a finite number")
-    for rule, bad, words in (
-        ("low", lambda bound: value < bound, "at least"),
-        ("high", lambda bound: value > bound, "at most"),
-        ("above", lambda bound: value <= bound, "more than"),
-    ):
-        bound = rules.get(rule)
-        if bound is not None and bad(bound):
-            raise BadParameter(f"{where}: wanted {words} {bound:g}")
+    low, high, above = rules.get("low"), rules.get("high"), rules.get("above")
+    if low is not None and value < low:
+        raise BadParameter(f"{where}: wanted at least {low:g}")
+    if high is not None and value > high:
+        raise BadParameter(f"{where}: wanted at most {high:g}")
+    if above is not None and value <= above:
+        raise BadParameter(f"{where}: wanted more than {above:g}")
     return value
 
 

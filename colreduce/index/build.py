@@ -46,7 +46,8 @@ class SegmentBuilder:
         left = self.pipeline.reduce(transformed)
         codes = self.pipeline.encode(left.batch.tokens)
         self.seconds["reduce"] += perf_counter() - started
-        self.writer.add(ids, metadata, texts if self._texts else None)
+        known = self._texts and any(text is not None for text in texts)
+        self.writer.add(ids, metadata, texts if known else None)
         self.writer.append(LENGTHS, _array(left.batch.lengths).astype("<i4"))
         self.writer.append(ORIGINAL, _array(batch.lengths).astype("<i4"))
         for name, rows in codes.items():

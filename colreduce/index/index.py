@@ -76,11 +76,11 @@ class Index:
                 field="encoder",
             )
         loaded = None if encoder is None else load_encoder(encoder, device=device)
-        width = dim if loaded is None else loaded.dim
+        width = loaded.dim if loaded is not None else dim
         config = {
             "recipe": chosen.to_dict(),
             "recipe_line": str(chosen),
-            "dim": limits.check_number(width or 0, "dim", limits.MAX_DIM),
+            "dim": limits.check_number(width, "dim", limits.MAX_DIM),
             "seed": seed,
             "encoder": None if loaded is None else dict(loaded.identity),
             "encoder_source": str(encoder) if isinstance(encoder, (str, Path)) else None,
@@ -227,8 +227,10 @@ class Index:
     ) -> list[Asked]:
         """Check and encode queries without searching: `View.search` takes what comes back."""
         limits.check_number(k, "k", limits.MAX_K)
-        wanted = candidates or getattr(self.recipe.reranker, "candidates", k)
-        limits.check_number(wanted, "candidates", limits.MAX_CANDIDATES)
+        usual = self.recipe.reranker.candidates
+        wanted = limits.check_number(
+            usual if candidates is None else candidates, "candidates", limits.MAX_CANDIDATES
+        )
         embedded = embed_queries(
             queries,
             lambda texts: self.encoder.queries(texts),
@@ -274,8 +276,8 @@ class Index:
 
     def refresh(self) -> int:
         """Look for a newer generation, written by this process or another; return its number."""
-        self._store.refresh()
-        self._view = self._open_view(self._view.segments)
+        if self._store.refresh() is not self._view.snapshot:
+            self._view = self._open_view(self._view.segments)
         return self.generation
 
     def close(self) -> None:

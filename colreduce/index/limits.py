@@ -81,7 +81,7 @@ def check_query(vectors: Any, dim: int) -> Tensor:
     return query
 
 
-def check_number(value: int, name: str, most: int) -> int:
+def check_number(value: Any, name: str, most: int) -> int:
     """Return ``value`` if it is a whole number from 1 to ``most``."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         raise BadInput(f"{name}={value!r}; wanted a whole number from 1 to {most}", field=name)

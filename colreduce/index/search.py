@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
 from colreduce.results import Hit
 from colreduce.store import Segment, Snapshot
+
+T = TypeVar("T")
 
 # Stored vectors scored at a time: the similarities of a block stay in the cache or near it.
 BLOCK_VECTORS = 1 << 16
@@ -46,14 +48,8 @@ class OpenSegment:
 
     def _searcher(self, key: str, method: FirstStage) -> Searcher:
         prefix = f"{FIRST}{key}."
-        arrays, files = (
-            {
-                name.removeprefix(prefix): part
-                for name, part in parts.items()
-                if name.startswith(prefix)
-            }
-            for parts in (self.segment.arrays, self.segment.files)
-        )
+        arrays = _under(prefix, self.segment.arrays)
+        files = _under(prefix, self.segment.files)
         return method.open(arrays, files, self.pipeline.states.get(key, {}), self.segment.rows)
 
     def score(self, query: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -171,7 +167,8 @@ class View:
         found = [self._stage(key, asked) for key, _ in stages]
         if len(found) == 1:
             return found[0]
-        fused: Found = self.pipeline.recipe.fusion.fuse(found, asked.candidates)
+        fusion: Any = self.pipeline.recipe.fusion  # a recipe with several first stages has one
+        fused: Found = fusion.fuse(found, asked.candidates)
         return fused
 
     def _stage(self, key: str, asked: Asked) -> Found:
@@ -216,6 +213,13 @@ class View:
             inside = row - int(self.starts[number])
             hits.append(Hit(segment.ids[inside], score, segment.metadata(inside)))
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _under(prefix: str, parts: Mapping[str, T]) -> dict[str, T]:
+    """Return the parts whose names begin with ``prefix``, without it."""
+    return {
+        name.removeprefix(prefix): part for name, part in parts.items() if name.startswith(prefix)
+    }
 
 
 def embed_queries(

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.method import Method
+from colreduce.method import Method, parameter
 
 # Exact scores of some rows of the candidates' list: positions [p] -> scores [p].
 Scorer: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
@@ -19,6 +19,8 @@ Scorer: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 @dataclass(frozen=True, kw_only=True)
 class Reranker(Method):
     """Decides which candidates are scored exactly and in which order they are returned."""
+
+    candidates: int = parameter(200, "documents asked of the first stage", low=1, high=10_000)
 
     @abstractmethod
     def rank(

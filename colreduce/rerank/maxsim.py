@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.method import parameter
 from colreduce.rerank.base import Reranker, Scorer
 
 
@@ -22,7 +21,6 @@ class Maxsim(Reranker):
     name = "maxsim"
     paper = "Khattab and Zaharia 2020, arXiv 2004.12832"
     when = "Nearly always."
-    candidates: int = parameter(200, "documents asked of the first stage", low=1, high=10_000)
 
     def rank(
         self, first_scores: NDArray[np.float32], score: Scorer, k: int

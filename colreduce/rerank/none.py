@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.method import parameter
 from colreduce.rerank.base import Reranker, Scorer
 
 
@@ -20,7 +19,6 @@ class Unranked(Reranker):
 
     name = "none"
     when = "As the floor in a comparison, or where the first stage is good enough."
-    candidates: int = parameter(200, "documents asked of the first stage", low=1, high=10_000)
 
     def rank(
         self, first_scores: NDArray[np.float32], score: Scorer, k: int
