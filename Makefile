@@ -34,7 +34,7 @@ bench: $(STAMP)  ## run the benchmarks; writes benchmarks/results
 	$(BIN)/python -m benchmarks
 
 proto: $(STAMP)  ## make the gRPC code from proto/ again
-	PYTHON=$(PYTHON) bash proto/generate
+	PYTHON=$(PYTHON) sh proto/generate.sh
 
 golden: $(STAMP)  ## make the golden files again and print what moved
 	$(BIN)/python -m tests.golden.rewrite
