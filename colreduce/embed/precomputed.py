@@ -338,3 +338,17 @@ def _tensor(array: NDArray[Any] | Tensor) -> Tensor:
     if array.dtype.kind not in "fiub":
         raise BadData(f"wanted numbers, got an array of {array.dtype}")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def judgements(path: Path) -> dict[str, dict[str, int]]:
+    """Return the judgements of a file that holds some: query -> document -> grade."""
+    names = ("qrels_query_ids", "qrels_doc_ids", "qrels_scores")
+    with _opened(path) as arrays:
+        for name in names:
+            if name not in arrays.names:
+                raise BadData(f"{path}: there are no judgements; the array {name!r} is missing")
+        queries, documents, grades = (arrays.whole(name).tolist() for name in names)
+    found: dict[str, dict[str, int]] = {}
+    for query, document, grade in zip(queries, documents, grades, strict=False):
+        found.setdefault(str(query), {})[str(document)] = int(grade)
+    return found

@@ -8,12 +8,14 @@ of the encoder's identity and of every text. A folder appears whole or not at al
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,18 +121,18 @@ class EmbeddingStore:
     """A folder of embeddings; a temporary one that goes with the object when nothing is kept."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
         if folder is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="colreduce-")
-            folder = Path(self._temporary.name)
+            self._scratch = tempfile.TemporaryDirectory(prefix="colreduce-")
+            folder = Path(self._scratch.name)
         self.folder = folder
 
     def __enter__(self) -> EmbeddingStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._temporary is not None:
-            self._temporary.cleanup()
+        if self._scratch is not None:
+            self._scratch.cleanup()
 
     def documents(
         self,
@@ -167,6 +169,16 @@ class EmbeddingStore:
             packed = Ragged.pack(encoder.queries(texts, batch_size))
             found = self.write(key, [packed], len(texts), silent, started)
         return found
+
+    def write_once(
+        self, batches: Iterable[Ragged], total: int, progress: Progress = silent
+    ) -> Embeddings:
+        """Write vectors that are not kept: they go when the store is left."""
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="colreduce-")
+        inner = EmbeddingStore(Path(self._scratch.name))
+        written = inner.write(uuid.uuid4().hex, batches, total, progress)
+        return dataclasses.replace(written, key="", seconds=0.0)
 
     def find(self, key: str) -> Embeddings | None:
         """Return what was written under a key; None if it is not there or not whole."""

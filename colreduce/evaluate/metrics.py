@@ -74,25 +74,29 @@ def agreement(run: Run, exact: Run, k: int = 10) -> float:
     return sum(shares) / len(shares) if shares else 1.0
 
 
-def write_run(path: Path, run: Run, tag: str = "colreduce") -> None:
-    """Write a TREC run file, with tabs between the columns because ids may hold spaces.
+def write_run(path: Path, runs: Sequence[tuple[str, Run]]) -> None:
+    """Write rankings as a TREC run file, each under its tag.
 
-    Tools of TREC's sort by score alone and break ties their own way; equal scores are therefore
-    set apart by the smallest step of single precision.
+    Columns are parted by tabs because ids may hold spaces. Tools of TREC's sort by score alone
+    and break ties their own way; equal scores are therefore set apart by the smallest step of
+    single precision.
     """
-    lines = []
-    for query, hits in run.items():
-        above = np.float32(np.inf)
-        for place, (name, score) in enumerate(hits, start=1):
-            above = min(np.float32(score), np.nextafter(above, np.float32(-np.inf)))
-            lines.append(f"{query}\tQ0\t{name}\t{place}\t{above:.9g}\t{tag}\n")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(lines), encoding="utf-8")
+    with path.open("w", encoding="utf-8") as file:
+        for tag, run in runs:
+            for query, hits in run.items():
+                above = np.float32(np.inf)
+                for place, (name, score) in enumerate(hits, start=1):
+                    above = min(np.float32(score), np.nextafter(above, np.float32(-np.inf)))
+                    file.write(f"{query}\tQ0\t{name}\t{place}\t{above:.9g}\t{tag}\n")
 
 
-def read_run(path: Path) -> Run:
-    """Read a TREC run file; columns stand between tabs, or between spaces if there are no tabs."""
-    found: Run = {}
+def read_runs(path: Path) -> dict[str, Run]:
+    """Read a TREC run file: the rankings by tag.
+
+    Columns stand between tabs, or between spaces in a line without tabs.
+    """
+    found: dict[str, Run] = {}
     for number, line in numbered_lines(path):
         columns = line.split("\t") if "\t" in line else line.split()
         if len(columns) != 6:
@@ -101,8 +105,11 @@ def read_run(path: Path) -> Run:
             score = float(columns[4])
         except ValueError as error:
             raise BadData(f"{path} line {number}: the score is not a number") from error
-        found.setdefault(columns[0], []).append((columns[2], score))
-    return {query: ranked("", hits) for query, hits in found.items()}
+        run = found.setdefault(columns[5], {})
+        run.setdefault(columns[0], []).append((columns[2], score))
+    return {
+        tag: {query: ranked("", hits) for query, hits in run.items()} for tag, run in found.items()
+    }
 
 
 def relative(values: Mapping[str, float], exact: Mapping[str, float]) -> dict[str, float]:

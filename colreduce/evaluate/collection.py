@@ -1,0 +1,137 @@
+"""What an evaluation needs of a collection: judged queries and documents, as vectors.
+
+Texts are encoded through the embedding cache. Vectors that somebody else made are read from a
+file, either for the texts of a folder in BEIR's layout or alone, with judgements in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from colreduce.embed import Encoder
+from colreduce.embed.precomputed import judgements, query_vectors, vector_batches
+from colreduce.errors import BadData, BadInput
+from colreduce.evaluate.beir import BeirFolder, Qrels, check_judged
+from colreduce.evaluate.build import Corpus
+from colreduce.evaluate.embeddings import Embeddings, EmbeddingStore, Progress, silent
+from colreduce.evaluate.sample import chunks
+from colreduce.ragged import Ragged
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Judged queries and a corpus, both with their vectors.
+
+    query_texts  None for each query of which only vectors are known
+    text_bytes   the size of the corpus in UTF-8
+    key          names the vectors of corpus and queries together; empty when they are not kept
+    """
+
+    name: str
+    split: str
+    qrels: Qrels
+    query_ids: list[str]
+    query_texts: list[str | None]
+    queries: Ragged
+    corpus: Corpus
+    text_bytes: int
+    encoder: Encoder | None
+    encoder_name: str
+    key: str = ""
+
+
+def load_collection(
+    source: Path,
+    encoder: Encoder | None,
+    store: EmbeddingStore,
+    *,
+    split: str = "test",
+    vectors: Path | None = None,
+    batch_size: int = 32,
+    progress: Progress = silent,
+) -> Collection:
+    """Read a collection and get its vectors, from the store where they are known already.
+
+    source   a folder in BEIR's layout, or a file of vectors that also holds judgements
+    vectors  a file of vectors for the texts of the folder, in place of an encoder
+    """
+    if source.is_file():
+        return _from_file(source, store, progress)
+    if not source.is_dir():
+        raise BadData(f"there is no folder {source}")
+    folder = BeirFolder(source)
+    qrels, texts = folder.qrels(split), folder.queries()
+    ids, size = [], 0
+    for record in folder.corpus():
+        ids.append(record.id)
+        size += len(record.text.encode("utf-8", "surrogatepass"))
+    check_judged(qrels, folder.qrels_path(split), set(texts), set(ids))
+    asked = [name for name in texts if name in qrels]
+    if vectors is not None:
+        queries, key, name = _queries_of(vectors, asked), "", vectors.name
+        embeddings = _documents_of(vectors, ids, store, progress)
+        encoder = None
+    elif encoder is not None:
+        encoded = store.queries(encoder, [texts[one] for one in asked], batch_size)
+        embeddings = store.documents(
+            encoder, lambda: _texts(folder), batch_size=batch_size, progress=progress
+        )
+        queries, key = encoded.span(0, len(asked)), f"{embeddings.key}-{encoded.key}"
+        name = str(encoder.identity["name"])
+    else:
+        raise BadInput("wanted an encoder, or a file of vectors in its place", field="encoder")
+    corpus = Corpus(ids, embeddings, folder.corpus)
+    asked_texts: list[str | None] = [texts[one] for one in asked]
+    return Collection(
+        folder.name, split, qrels, asked, asked_texts, queries, corpus, size, encoder, name, key
+    )
+
+
+def _texts(folder: BeirFolder) -> Iterator[str]:
+    for record in folder.corpus():
+        yield record.text
+
+
+def _from_file(path: Path, store: EmbeddingStore, progress: Progress) -> Collection:
+    qrels = judgements(path)
+    ids = [name for batch in vector_batches(path) for name in batch.ids]
+    names, _ = query_vectors(path)
+    check_judged(qrels, path, set(names), set(ids))
+    asked = [name for name in names if name in qrels]
+    corpus = Corpus(ids, _documents_of(path, ids, store, progress))
+    unknown: list[str | None] = [None] * len(asked)
+    queries = _queries_of(path, asked)
+    return Collection(path.stem, "", qrels, asked, unknown, queries, corpus, 0, None, path.name)
+
+
+def _queries_of(path: Path, asked: list[str]) -> Ragged:
+    found = dict(zip(*query_vectors(path), strict=True))
+    for name in asked:
+        if name not in found:
+            raise BadData(f"{path}: there are no vectors for the query {name!r}")
+    return Ragged.pack([found[name] for name in asked])
+
+
+def _documents_of(
+    path: Path, ids: list[str], store: EmbeddingStore, progress: Progress
+) -> Embeddings:
+    """Copy a file's vectors to where they can be mapped, in the order of ``ids``."""
+    order: dict[str, int] = {}
+
+    def batches() -> Iterator[Ragged]:
+        for batch in vector_batches(path):
+            for name in batch.ids:
+                order[name] = len(order)
+            yield batch.vectors
+
+    total = sum(len(batch.ids) for batch in vector_batches(path))
+    given = store.write_once(batches(), total, progress)
+    for name in ids:
+        if name not in order:
+            raise BadData(f"{path}: there are no vectors for the document {name!r}")
+    wanted = [order[name] for name in ids]
+    if wanted == list(range(total)):
+        return given
+    return store.write_once((given.take(some) for some in chunks(wanted, 256)), len(ids), progress)
