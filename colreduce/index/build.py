@@ -48,12 +48,12 @@ class SegmentBuilder:
         self.seconds["reduce"] += perf_counter() - started
         known = self._texts and any(text is not None for text in texts)
         self.writer.add(ids, metadata, texts if known else None)
-        self.writer.append(LENGTHS, _array(left.batch.lengths).astype("<i4"))
-        self.writer.append(ORIGINAL, _array(batch.lengths).astype("<i4"))
+        self.writer.append(LENGTHS, _array(left.batch.lengths).astype("<i4"), per="document")
+        self.writer.append(ORIGINAL, _array(batch.lengths).astype("<i4"), per="document")
         for name, rows in codes.items():
-            self.writer.append(CODES + name, _array(rows))
+            self.writer.append(CODES + name, _array(rows), per=LENGTHS)
         if self._assignment:
-            self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"))
+            self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"), per=ORIGINAL)
         started = perf_counter()
         documents = Documents(transformed, left.batch, texts)
         for builder in self._builders.values():
