@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -79,7 +79,7 @@ class Catalogue:
         self._fill(conn, snapshot, snapshot.segments)
         conn.execute("COMMIT")
 
-    def update(self, snapshot: Snapshot, added: Sequence[Segment], removed: Sequence[str]) -> None:
+    def update(self, snapshot: Snapshot, before: Snapshot, added: Sequence[Segment]) -> None:
         """Follow one commit in one transaction."""
         conn = self._connect()
         conn.execute("BEGIN IMMEDIATE")
@@ -91,7 +91,11 @@ class Catalogue:
                 # A tombstone that compaction carried over may be older than what is shown.
                 conn.executemany("DELETE FROM docs WHERE id = ? AND seq < ?", ids)
             self._fill(conn, snapshot, added)
-            conn.executemany("DELETE FROM segments WHERE name = ?", ((name,) for name in removed))
+            removed = {s.name for s in before.segments} - {s.name for s in snapshot.segments}
+            conn.executemany("DELETE FROM segments WHERE name = ?", [(n,) for n in removed])
+            changed = set(snapshot.segments) - set(before.segments)  # by identity
+            counts = [(segment.count, segment.name) for segment in changed]
+            conn.executemany("UPDATE segments SET live = ? WHERE name = ?", counts)
             conn.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -118,12 +122,13 @@ class Catalogue:
                 _segment_row(segment),
             )
             number = cursor.lastrowid
-            rows = ((id_, seq, number, *rest) for id_, seq, *rest in _rows(segment))
-            conn.executemany("INSERT OR REPLACE INTO docs VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        conn.executemany(
-            "UPDATE segments SET live = ? WHERE name = ?",
-            ((int(segment.live.sum()), segment.name) for segment in snapshot.segments),
-        )
+            columns = (
+                f"id, seq, row, n_tokens, n_reduced, meta, segment) VALUES (?,?,?,?,?,?,{number}"
+            )
+            live = segment.live.nonzero()[0].tolist()
+            conn.executemany(
+                f"INSERT OR REPLACE INTO docs ({columns})", map(_RowMaker(segment), live)
+            )
         conn.execute("DELETE FROM jobs")
         conn.executemany("INSERT INTO jobs VALUES (?, ?)", _job_rows(snapshot))
         conn.execute("DELETE FROM meta")
@@ -162,22 +167,22 @@ class Catalogue:
             return False
         if sorted(conn.execute("SELECT name, state FROM jobs")) != sorted(_job_rows(snapshot)):
             return False
-        query = (
-            "SELECT id, seq, row, n_tokens, n_reduced, meta FROM docs WHERE segment = "
-            "(SELECT number FROM segments WHERE name = ?)"
-        )
-        total = 0
-        for segment in snapshot.segments:
-            shown = sorted(conn.execute(query, (segment.name,)), key=lambda row: int(row[2]))
-            if shown != list(_rows(segment)):
+        by_name = {segment.name: _RowMaker(segment) for segment in snapshot.segments}
+        numbers = conn.execute("SELECT number, name FROM segments").fetchall()
+        makers = {number: by_name[name] for number, name in numbers}
+        seen = 0  # ids are unique here, so as many right rows as there are documents are all
+        columns = "segment, id, seq, row, n_tokens, n_reduced, meta"
+        for number, *shown in conn.execute(f"SELECT {columns} FROM docs"):
+            maker, row = makers.get(number), shown[2]
+            if maker is None or not maker.is_live(row) or maker(row) != tuple(shown):
                 return False
-            total += len(shown)
-        return bool(conn.execute("SELECT count(*) FROM docs").fetchone()[0] == total)
+            seen += 1
+        return seen == snapshot.count
 
 
 def _segment_row(segment: Segment) -> tuple[Any, ...]:
     info = layout.to_json(dict(segment.info)).decode()
-    return segment.name, segment.rows, int(segment.live.sum()), info
+    return segment.name, segment.rows, segment.count, info
 
 
 def _job_rows(snapshot: Snapshot) -> list[tuple[str, str]]:
@@ -187,15 +192,25 @@ def _job_rows(snapshot: Snapshot) -> list[tuple[str, str]]:
     return [(name, layout.to_json(state).decode()) for name, state in jobs.items()]
 
 
-def _rows(segment: Segment) -> Iterator[tuple[Any, ...]]:
-    """Yield (id, seq, row, n_tokens, n_reduced, metadata) of every live row."""
-    docs = segment.data.records
-    seqs = docs.seqs.tolist()
-    counts = [_count_column(segment, name) for name in _COUNTS]
-    for row in segment.live.nonzero()[0].tolist():
-        metadata = docs.metadata_bytes(row).decode() or None
-        numbers = [None if column is None else column[row] for column in counts]
-        yield docs.id_bytes(row).decode(), seqs[row], row, *numbers, metadata
+class _RowMaker:
+    """Makes (id, seq, row, n_tokens, n_reduced, metadata) of one row of a segment."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._docs = segment.data.records
+        self._live = segment.live.tolist()
+        self._seqs = self._docs.seqs.tolist()
+        self._ends = self._docs.id_ends.tolist()
+        self._counts = [_count_column(segment, name) for name in _COUNTS]
+
+    def is_live(self, row: Any) -> bool:
+        """Say whether there is such a row, and it is the newest of its id."""
+        return type(row) is int and 0 <= row < len(self._live) and self._live[row]
+
+    def __call__(self, row: int) -> tuple[Any, ...]:
+        identifier = self._docs.ids[self._ends[row] : self._ends[row + 1]].decode()
+        first, second = (None if column is None else column[row] for column in self._counts)
+        metadata = self._docs.metadata_bytes(row).decode() or None
+        return identifier, self._seqs[row], row, first, second, metadata
 
 
 def _count_column(segment: Segment, name: str) -> list[int] | None:

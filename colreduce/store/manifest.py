@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +53,25 @@ class Manifest:
     models: dict[str, ModelEntry] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
+    def names(self) -> set[str]:
+        """Return the names of all folders it consists of."""
+        return {e.name for e in self.segments} | {e.name for e in self.models.values()}
+
     def sealed(self) -> tuple[bytes, str]:
         """Return the bytes of the file, and the sha256 that stands at their end."""
-        body = {"format": layout.FORMAT, **asdict(self)}
+        body: dict[str, Any] = {"format": layout.FORMAT}
+        body |= {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        body["segments"] = [_as_dict(entry) for entry in self.segments]
+        body["models"] = {key: _as_dict(entry) for key, entry in self.models.items()}
         encoded = layout.to_json(body)
         if len(encoded) > layout.MAX_MANIFEST:
             raise BadInput(f"the manifest would take {len(encoded)} bytes: config or notes too big")
         sha256 = hashlib.sha256(encoded).hexdigest()
         return encoded + _SEAL + sha256.encode(), sha256
+
+
+def _as_dict(entry: SegmentEntry | ModelEntry) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in entry.__slots__}
 
 
 def unseal(data: bytes, path: Path) -> tuple[Manifest, str]:

@@ -80,7 +80,7 @@ def place(root: Path, before: Snapshot, change: Change) -> Placed:
         oldest=max(old.oldest, generation - layout.KEPT_MANIFESTS + 1),
         config=old.config,
         next_seq=seq,
-        documents=sum(int(segment.live.sum()) for segment in segments),
+        documents=sum(segment.count for segment in segments),
         segments=(*old.segments, *added),
         models=entries,
         notes={**old.notes, **change.notes},

@@ -96,6 +96,5 @@ def _named(root: Path, newest: manifest.Manifest) -> set[str]:
         kept = newest
         if generation != newest.generation:
             kept, _ = manifest.load(root, generation)
-        keep |= {entry.name for entry in kept.segments}
-        keep |= {entry.name for entry in kept.models.values()}
+        keep |= kept.names()
     return keep

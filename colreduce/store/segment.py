@@ -134,9 +134,10 @@ class Segment:
         live.setflags(write=False)
         self._data = data
         self.live = live
+        self.count = int(live.sum())
 
     def __repr__(self) -> str:
-        return f"<Segment {self.name}: {int(self.live.sum())} of {self.rows} rows live>"
+        return f"<Segment {self.name}: {self.count} of {self.rows} rows live>"
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ class Snapshot:
         self.sha256 = sha256
         self.segments = tuple(segments)
         self.models = MappingProxyType(dict(models))
-        self.count = sum(int(segment.live.sum()) for segment in segments)
+        self.count = sum(segment.count for segment in segments)
 
     def __repr__(self) -> str:
         return (

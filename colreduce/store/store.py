@@ -27,9 +27,10 @@ from colreduce.errors import (
 )
 from colreduce.store import fs, layout, manifest, recovery
 from colreduce.store.catalogue import Catalogue
+from colreduce.store.collect import Collector
 from colreduce.store.manifest import Manifest
 from colreduce.store.publish import Change, place, undo
-from colreduce.store.segment import SegmentData
+from colreduce.store.segment import Segment, SegmentData
 from colreduce.store.snapshot import Snapshot, open_snapshot
 from colreduce.store.writer import SegmentWriter
 
@@ -53,6 +54,7 @@ class Store:
         self._catalogue = Catalogue(self.path)
         self._catalogue_stale = False
         self._poisoned = ""
+        self._collector = Collector(self.path, self._in_use)
         self._mutex = threading.RLock()
 
     @classmethod
@@ -134,6 +136,7 @@ class Store:
                     recovery.remove_unreferenced(
                         self.path, snapshot.manifest, in_use=self._in_use()
                     )
+                    self._collector.start(snapshot.manifest)
             except BaseException:
                 self._release()
                 raise
@@ -190,6 +193,7 @@ class Store:
             sha256 = manifest.publish(self.path, first)
             snapshot = Snapshot(first, sha256, (), {})
             self._attach_catalogue(snapshot)
+            self._collector.start(first)
             self._show(snapshot)
 
     def _publish(self, change: Change) -> int:
@@ -202,11 +206,11 @@ class Store:
             self._after_failure(before.generation + 1, problem, change)
             raise
         snapshot = Snapshot(placed.manifest, sha256, placed.segments, placed.models)
-        self._follow_in_catalogue(snapshot, placed.added, ())
+        self._follow_in_catalogue(snapshot, before, placed.added)
         self._show(snapshot)
         for writer in change.writers:
             writer.done()
-        self._collect(layout.GRACE_SECONDS)
+        self._collector.follow(snapshot.manifest, layout.GRACE_SECONDS)
         return snapshot.generation
 
     def _after_failure(self, generation: int, problem: BaseException, change: Change) -> None:
@@ -217,13 +221,13 @@ class Store:
             undo(change)
 
     def _follow_in_catalogue(
-        self, snapshot: Snapshot, added: Sequence[Any], removed: Sequence[str]
+        self, snapshot: Snapshot, before: Snapshot, added: Sequence[Segment]
     ) -> None:
         try:
             if self._catalogue_stale:
                 self._catalogue.rebuild(snapshot)
             else:
-                self._catalogue.update(snapshot, added, removed)
+                self._catalogue.update(snapshot, before, added)
             self._catalogue_stale = False
         except (sqlite3.Error, OSError) as problem:
             self._catalogue_stale = True
@@ -236,17 +240,6 @@ class Store:
         except (sqlite3.Error, OSError) as problem:
             self._catalogue_stale = True
             log.warning("the catalogue of %s cannot be written: %s", self.path, problem)
-
-    def _collect(self, min_age: float) -> list[str]:
-        """Remove what nobody refers to; a failure only leaves more lying about."""
-        try:
-            newest = self.snapshot().manifest
-            return recovery.remove_unreferenced(
-                self.path, newest, in_use=self._in_use(), min_age=min_age
-            )
-        except OSError as problem:
-            log.warning("old files of %s could not be removed: %s", self.path, problem)
-            return []
 
     def _newest(self, tries: int) -> Snapshot:
         """Open the newest generation. A writer may remove files under a reader, which then looks
@@ -282,8 +275,7 @@ class Store:
     def _in_use(self) -> set[str]:
         names: set[str] = set()
         for snapshot in list(self._alive):
-            names |= {entry.name for entry in snapshot.manifest.segments}
-            names |= {entry.name for entry in snapshot.manifest.models.values()}
+            names |= snapshot.manifest.names()
         return names
 
     def _take_lock(self) -> None:

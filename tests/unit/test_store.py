@@ -575,10 +575,9 @@ if child == 0:
     try:
         store.begin()
     except ReadOnly:
+        os.write(1, f"{{os.getpid()}}\\n".encode())
         time.sleep(60)
     os._exit(1)
-sys.stdout.write(f"{{child}}\\n")
-sys.stdout.flush()
 os._exit(0)
 """
     store.close()
