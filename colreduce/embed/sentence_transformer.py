@@ -41,10 +41,11 @@ WINDOW = 16
 class SentenceTransformerEncoder:
     """A `MultiVectorEncoder` behind the encoder's interface."""
 
-    def __init__(self, model: Any, *, name: str, kind: str) -> None:
+    def __init__(self, model: Any, *, name: str, kind: str, source: str | None = None) -> None:
         self.model = model
         self.name = name
         self.kind = kind
+        self.source = source  # where it can be loaded from again
         self._identity: dict[str, Any] | None = None
         self._starts: Tensor | None = None
 
@@ -202,16 +203,17 @@ def _from_checkpoint(path: str, device: str) -> SentenceTransformerEncoder:
 
     logging.disable_progress_bar()
     kind = checkpoint_kind(path)
-    name = "/".join(Path(path).resolve().parts[-2:]) if Path(path).exists() else path
+    local = Path(path).resolve() if Path(path).exists() else None
+    name, source = ("/".join(local.parts[-2:]), str(local)) if local else (path, path)
     try:
         if kind != PLAIN:
             model = MultiVectorEncoder(path, device=device)
-            return SentenceTransformerEncoder(model, name=name, kind=kind)
+            return SentenceTransformerEncoder(model, name=name, kind=kind, source=source)
         model = MultiVectorEncoder(modules=_plain_modules(path), device=device)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot load the encoder {path}: {error}", field="encoder") from error
     model.max_seq_length = min(model.max_seq_length or PLAIN_MAX_TOKENS, PLAIN_MAX_TOKENS)
-    return SentenceTransformerEncoder(model, name=name, kind=PLAIN)
+    return SentenceTransformerEncoder(model, name=name, kind=PLAIN, source=source)
 
 
 def _plain_modules(path: str) -> list[Any]:

@@ -83,7 +83,7 @@ class Index:
             "dim": limits.check_number(width, "dim", limits.MAX_DIM),
             "seed": seed,
             "encoder": None if loaded is None else dict(loaded.identity),
-            "encoder_source": str(encoder) if isinstance(encoder, (str, Path)) else None,
+            "encoder_source": getattr(loaded, "source", None),
             "store_texts": store_texts,
             "store_assignment": store_assignment,
             "versions": _versions(),
