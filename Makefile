@@ -41,6 +41,7 @@ golden: $(STAMP)  ## make the golden files again and print what moved
 
 docs: $(STAMP)  ## write the generated pages of docs/ again
 	$(BIN)/python docs/write_methods.py
+	$(BIN)/python docs/write_commands.py
 
 torture-quick: $(STAMP)  ## the short crash campaign, about five minutes
 	$(BIN)/python -m tests.torture --tier quick

@@ -13,7 +13,6 @@ from colreduce import errors
 from colreduce.cli import main
 from colreduce.method import Method
 from colreduce.recipe import tables
-from tests.architecture.source import ROOT
 
 ROWS = [
     pytest.param(stage, name, method, id=f"{stage}-{name}")
@@ -85,26 +84,3 @@ def test_every_command_has_help_and_every_option_too():
             if isinstance(option, click.Option) and not option.help and not option.hidden
         ]
     assert silent == []
-
-
-def test_every_command_has_its_section_in_the_docs():
-    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    sections = set(re.findall(r"^## `colreduce (\w+)", page, re.MULTILINE))
-    assert sections == set(commands())
-
-
-def test_every_option_of_a_command_is_in_its_section():
-    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    parts = re.split(r"^## `colreduce (\w+).*$", page, flags=re.MULTILINE)
-    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
-    everywhere = parts[0]
-    missing = [
-        f"{name} {option.opts[-1]}"
-        for name, command in commands().items()
-        for option in command.params
-        if isinstance(option, click.Option)
-        and not option.hidden
-        and option.opts[-1] not in sections.get(name, "")
-        and option.opts[-1] not in everywhere
-    ]
-    assert missing == []
