@@ -56,6 +56,7 @@ def vector_files(path: Path) -> list[Path]:
 def vector_batches(path: Path, documents: int = 512) -> Iterator[VectorBatch]:
     """Yield the documents of a file or folder, ``documents`` at a time; ids never repeat."""
     seen: dict[str, Path] = {}
+    width = 0
     for file in vector_files(path):
         with _opened(file) as arrays:
             wide = arrays.names.keys() >= set(LAYOUT)
@@ -64,7 +65,8 @@ def vector_batches(path: Path, documents: int = 512) -> Iterator[VectorBatch]:
                     if name in seen:
                         raise BadData(f"{file}: the id {name!r} was in {seen[name]} already")
                     seen[name] = file
-                _check(batch, file)
+                width = width or batch.vectors.dim
+                _check(batch, width, file)
                 yield batch
     if not seen:
         raise BadData(f"{path}: there are no documents")
@@ -325,7 +327,12 @@ def _grids(arrays: _Npz | _Safetensors, count: int) -> Tensor | None:
     return torch.stack([torch.zeros_like(rows), rows, columns], dim=1)
 
 
-def _check(batch: VectorBatch, path: Path) -> None:
+def _check(batch: VectorBatch, width: int, path: Path) -> None:
+    if batch.vectors.dim != width:
+        raise BadData(
+            f"{path}: the vectors of {batch.ids[0]!r} are {batch.vectors.dim} wide, "
+            f"those before {width}"
+        )
     finite = torch.isfinite(batch.vectors.tokens).all(dim=1)
     if not bool(finite.all()):
         item = int(batch.vectors.item_of[~finite][0])

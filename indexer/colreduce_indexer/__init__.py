@@ -1,1 +1,1 @@
-"""The batch indexer."""
+"""The batch indexer: whole collections into an index, in bounded memory."""

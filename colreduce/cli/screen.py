@@ -1,0 +1,192 @@
+"""What a command shows: results on stdout, progress and remarks on stderr.
+
+Progress is a bar on a terminal and a plain line now and then anywhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Seconds between two plain lines about the same work.
+PAUSE = 10.0
+
+# How wide the output is where there is no terminal to ask.
+WIDTH = 110
+
+DOING = {
+    "read": "reading the documents",
+    "encode": "encoding documents",
+    "index": "building the index",
+    "search": "searching",
+    "ledger": "measuring every stage",
+}
+
+
+class Screen:
+    """Where a command writes."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        # Taken now: while the command runs with --json, stray writes to stdout are turned away.
+        self._stdout = sys.stdout
+
+    def document(self, content: Any) -> None:
+        """Write the one JSON document of a command with --json."""
+        json.dump(content, self._stdout, indent=2, ensure_ascii=False, allow_nan=False)
+        self._stdout.write("\n")
+        self._stdout.flush()
+
+    def remark(self, text: str) -> None:
+        """Say something that is not the result."""
+        if not self.quiet:
+            print_line(text, sys.stderr)
+
+    def line(self, text: str = "") -> None:
+        """Write a line of the result."""
+        print_line(text, self._stdout)
+
+    def heading(self, text: str) -> None:
+        """Write a heading."""
+        self._console().print(f"\n{text}", style="bold", highlight=False, markup=False)
+
+    def text(self, paragraph: str) -> None:
+        """Write a paragraph, wrapped to the width there is."""
+        self._console().print(paragraph, highlight=False, markup=False)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table.
+
+        A column whose name begins with ``>`` is set to the right; one that begins with ``~`` is
+        cut to the room there is. Columns that have no names at all get no header.
+        """
+        from rich import box
+        from rich.table import Table
+
+        headed = any(name.strip(">~") for name in columns)
+        look = box.SIMPLE_HEAD if headed else None
+        shown = Table(box=look, show_header=headed, show_edge=False, pad_edge=False)
+        for name in columns:
+            shown.add_column(
+                name.strip(">~"),
+                justify="right" if name.startswith(">") else "left",
+                no_wrap=name.startswith((">", "~")),
+                overflow="ellipsis" if name.startswith("~") else "fold",
+            )
+        for row in rows:
+            shown.add_row(*(_plain(cell) for cell in row))
+        self._console().print(shown)
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Give a function to be told of progress: what is done, how much, of how much."""
+        if self.quiet:
+            yield lambda what, done, total: None
+        elif sys.stderr.isatty():
+            yield from _bar()
+        else:
+            yield _Lines()
+
+    def _console(self) -> Console:
+        from rich.console import Console
+
+        width = None if self._stdout.isatty() else WIDTH
+        return Console(file=self._stdout, width=width, highlight=False)
+
+
+class _Lines:
+    """Progress as plain lines."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        begun = what in self._last
+        whole = done >= total > 0
+        if begun and not whole and now - self._last[what] < PAUSE:
+            return
+        self._last[what] = now
+        if not begun and not whole:
+            print_line(f"{DOING.get(what, what)} ...", sys.stderr)
+        elif begun:
+            of = f" of {total:,}" if total else ""
+            print_line(f"{DOING.get(what, what)}: {done:,}{of}", sys.stderr)
+        if whole:
+            del self._last[what]
+
+
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, Any] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(DOING.get(what, what), total=total or None)
+            bar.update(tasks[what], completed=done, total=total or None)
+            if done >= total > 0:
+                bar.remove_task(tasks.pop(what))
+
+        yield tell
+
+
+def print_line(text: str, stream: TextIO) -> None:
+    """Write a line to a stream at once."""
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def _plain(cell: str) -> Any:
+    from rich.text import Text
+
+    return Text(cell)
+
+
+def amount(count: float) -> str:
+    """Write a number of bytes for people: 1,606 B, 270.9 kB, 1.4 GB."""
+    if count < 10_000:
+        return f"{count:,.0f} B"
+    for unit in ("kB", "MB", "GB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:,.1f} {unit}"
+    return f"{count / 1000:,.1f} TB"
+
+
+def seconds(value: float) -> str:
+    """Write a time for people."""
+    if value < 1:
+        return f"{value * 1000:.0f} ms"
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{value / 60:.1f} min"
+
+
+def one_line(text: str | None) -> str:
+    """Return the beginning of a text without line breaks, longer than any line."""
+    return " ".join((text or "")[:400].split())

@@ -1,0 +1,60 @@
+"""Tables that several commands show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from colreduce.cli.screen import Screen, amount
+
+AGREEMENT = "agreement@10"
+
+
+def show_losses(screen: Screen, losses: Sequence[Mapping[str, Any]]) -> None:
+    """Show a loss ledger: one row per stage, cumulative, and each metric's share of exact."""
+    names = [name for name in losses[0] if name not in ("stage", AGREEMENT)]
+    columns = ["after this stage"]
+    for name in names:
+        columns += [f">{name}", ">of exact"] if name == names[0] else [f">{name}"]
+    rows = []
+    for loss in losses:
+        row = [str(loss["stage"])]
+        for name in names:
+            row.append(f"{loss[name]:.3f}")
+            if name == names[0]:
+                row.append(share(loss[name], losses[0][name]))
+        rows.append([*row, f"{loss[AGREEMENT]:.1%}"])
+    screen.table([*columns, ">top 10 kept"], rows)
+
+
+def share(value: float, whole: float) -> str:
+    """Write a value as a share of another, in percent."""
+    return f"{value / whole:.1%}" if whole else "-"
+
+
+PARTS = {
+    "vectors": "token vectors",
+    "first_stage": "first stage",
+    "catalogue": "ids, metadata, manifests",
+    "models": "what methods learned",
+}
+
+
+def show_bytes(screen: Screen, about: Mapping[str, Any]) -> None:
+    """Show where the bytes of an index go, beside the raw vectors; takes `Index.describe`."""
+    each, sums, raw = about["bytes_per_doc"], about["bytes"], about["raw_bytes_per_doc"]
+    documents = max(1, about["documents"])
+    rows = [
+        (label, amount(each[name]), amount(sums[name]), share(each[name], raw))
+        for name, label in PARTS.items()
+    ]
+    rows.append(("all that a search needs", *_row(each["total"], sums["total"], raw)))
+    rows.append(("raw fp32 vectors", *_row(raw, raw * documents, raw)))
+    for name in ("texts", "assignment"):
+        if sums.get(name):
+            rows.append((f"{name} (kept to be shown)", *_row(each[name], sums[name], raw)))
+    screen.table(["", ">per document", ">in all", ">of raw"], rows)
+
+
+def _row(each: float, whole: float, raw: float) -> tuple[str, str, str]:
+    return amount(each), amount(whole), share(each, raw)
