@@ -71,10 +71,13 @@ BARE: dict[grpc.StatusCode, type[ColreduceError]] = {
 TOO_LARGE = "larger than max"
 
 
-def status_of(error: ColreduceError) -> status_pb2.Status:
-    """Return the status that tells a client about one of our errors."""
+def status_of(error: ColreduceError, message: str | None = None) -> status_pb2.Status:
+    """Return the status that tells a client about one of our errors.
+
+    ``message`` is said instead of the error's own text.
+    """
     code, reason = _row(type(error))
-    message = _short(str(error))
+    message = _short(str(error) if message is None else message)
     info = error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)
     details: list[Any] = [info]
     if isinstance(error, BadInput):
@@ -118,7 +121,7 @@ def error_of(call: grpc.RpcError, where: str) -> ColreduceError:
 def _bare(code: grpc.StatusCode, text: str, where: str) -> ColreduceError:
     if code is Code.RESOURCE_EXHAUSTED and TOO_LARGE in text:
         return BadInput(f"the message is too large: {text}")
-    message = f"{where} answered {code.name}: {text}"
+    message = f"the call to {where} failed with {code.name}: {text}"
     return BARE.get(code, ServiceError)(message)
 
 

@@ -1,0 +1,182 @@
+"""The command ``colreduce serve``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from colreduce.errors import BadInput, ColreduceError
+from colreduce_service.cores import cores
+
+if TYPE_CHECKING:
+    from colreduce_service.server import Server
+
+
+@click.command(short_help="Serve an index, or a folder of indexes, over gRPC.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--listen",
+    default="127.0.0.1:50051",
+    show_default=True,
+    envvar="COLREDUCE_SERVE_LISTEN",
+    show_envvar=True,
+    help="Address and port; port 0 takes a free one and says which. unix:/path works, too.",
+)
+@click.option(
+    "--encoder",
+    metavar="MODEL",
+    envvar="COLREDUCE_SERVE_ENCODER",
+    show_envvar=True,
+    help="Model that encodes texts. Default: the one each index was built with. 'none': no texts.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    envvar="COLREDUCE_SERVE_WORKERS",
+    show_envvar=True,
+    help="Requests that run at once. Default: one per core.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(min=1),
+    envvar="COLREDUCE_SERVE_QUEUE",
+    show_envvar=True,
+    help="Requests that may wait; more are turned away at once. Default: 16 per worker.",
+)
+@click.option(
+    "--reflection/--no-reflection",
+    default=False,
+    envvar="COLREDUCE_SERVE_REFLECTION",
+    help="Tell tools such as grpcurl what can be called. Default: off.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    envvar="COLREDUCE_SERVE_INSECURE",
+    help="Allow an address that other machines can reach, although nothing is encrypted.",
+)
+@click.option(
+    "--linger",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    envvar="COLREDUCE_SERVE_LINGER",
+    help="Seconds to go on answering after SIGTERM, so that clients can turn elsewhere.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    envvar="COLREDUCE_SERVE_GRACE",
+    help="Seconds that running requests may take after that.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Say what is served as JSON on stdout.")
+def serve(folder: Path, as_json: bool, **options: Any) -> None:
+    """Serve the index in DIR, or every index in the folder DIR, over gRPC.
+
+    A newer generation is served as soon as it is on disk. SIGTERM or Ctrl-C finishes the requests
+    that are running; a second one stops at once.
+
+    \b
+    Examples:
+      colreduce serve idx
+      colreduce serve idx --listen 127.0.0.1:0 --json
+      colreduce serve indexes/ --reflection
+    """
+    try:
+        _serve(folder, as_json, {key: value for key, value in options.items() if value is not None})
+    except BadInput as error:
+        if error.field == "listen":
+            raise click.UsageError(str(error)) from error
+        raise click.ClickException(str(error)) from error
+    except ColreduceError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _serve(folder: Path, as_json: bool, options: dict[str, Any]) -> None:
+    """Run until a signal comes."""
+    # A search uses one thread: requests run side by side instead. Libraries read this when they
+    # are loaded, which is below.
+    os.environ.setdefault("OMP_NUM_THREADS", _threads(options.get("workers")))
+    _log_to_stderr()
+    from colreduce_service.server import Server, Settings
+
+    server = Server(folder, Settings(**options))
+    server.load()
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: signals.append(number))
+    server.serve()
+    _announce(server, as_json)
+    while not signals:
+        time.sleep(0.1)  # a signal is seen within this time
+    click.echo("shutting down after the running requests; a second signal stops at once", err=True)
+    if server.drain(hurry=lambda: len(signals) > 1):
+        logging.shutdown()
+        os._exit(1)  # the threads of requests that were cut off would keep the process alive
+
+
+def _threads(workers: int | None) -> str:
+    return str(max(1, cores() // workers)) if workers else "1"
+
+
+def _log_to_stderr() -> None:
+    if not logging.getLogger().handlers:
+        form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
+    # The libraries below report every file they open.
+    for name in ("sentence_transformers", "transformers", "httpx", "faiss"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _announce(server: Server, as_json: bool) -> None:
+    """Say on stderr, and as JSON on stdout, that requests are answered from now on."""
+    collections = server.indexes.all()
+    documents = sum(len(one.index) for one in collections if one.ready)
+    for one in collections:
+        if one.problem is not None:
+            click.echo(f"warning: {one.name} is not served: {one.problem}", err=True)
+        elif one.text_problem is not None:
+            click.echo(f"note: {one.name} takes vectors only: {one.text_problem}", err=True)
+    noun = "collection" if len(collections) == 1 else "collections"
+    names = ", ".join(one.name for one in collections[:5]) + (", ..." if collections[5:] else "")
+    click.echo(
+        f"serving {len(collections)} {noun} ({names}; {documents:,} documents) on "
+        f"{server.listening}. Ctrl-C stops.",
+        err=True,
+    )
+    if as_json:
+        held = [
+            {
+                "name": one.name,
+                "ready": one.ready,
+                "documents": len(one.index) if one.ready else 0,
+                "generation": one.index.generation if one.ready else 0,
+                "text_queries": one.text_problem is None,
+                "problem": str(one.problem or one.text_problem or ""),
+            }
+            for one in collections
+        ]
+        facts = {
+            "listening": server.listening,
+            "pid": os.getpid(),
+            "collections": held,
+            "encoders": server.indexes.encoders.names,
+            **_shown(server),
+        }
+        click.echo(json.dumps(facts))
+
+
+def _shown(server: Server) -> dict[str, Any]:
+    settings = dataclasses.asdict(server.settings)
+    return {name: settings[name] for name in ("workers", "queue", "reflection", "insecure")}
