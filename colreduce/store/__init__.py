@@ -5,9 +5,11 @@ This is the only package that writes files of an index, and `fs` is the only mod
 
 from __future__ import annotations
 
+from colreduce.store.compact import Moved, Rewrite
 from colreduce.store.segment import Segment
 from colreduce.store.snapshot import Snapshot
 from colreduce.store.store import Store
+from colreduce.store.verify import Report, verify
 from colreduce.store.writer import SegmentWriter
 
-__all__ = ["Segment", "SegmentWriter", "Snapshot", "Store"]
+__all__ = ["Moved", "Report", "Rewrite", "Segment", "SegmentWriter", "Snapshot", "Store", "verify"]

@@ -45,7 +45,7 @@ class Catalogue:
         self.path = root / layout.CATALOGUE
         self._db: Database | None = None
 
-    def attach(self, snapshot: Snapshot, *, thorough: bool) -> None:
+    def attach(self, snapshot: Snapshot) -> None:
         """Open the catalogue and make it fit the snapshot; raise Damaged if it is ahead."""
         fits = False
         try:
@@ -59,9 +59,8 @@ class Catalogue:
                         "Restore the index from a snapshot."
                     )
                 told = (gen, digest, version)
-                fits = told == (snapshot.generation, snapshot.sha256, _VERSION) and (
-                    not thorough or self._shows(snapshot)
-                )
+                fits = told == (snapshot.generation, snapshot.sha256, _VERSION)
+                fits = fits and self._shows(snapshot)
         except (sqlite3.Error, ValueError, TypeError) as problem:
             log.warning("%s cannot be used and is made again: %s", self.path, problem)
         if not fits:

@@ -71,9 +71,14 @@ def is_model(name: str) -> bool:
     return _MODEL.fullmatch(name) is not None
 
 
+def is_file_name(name: str) -> bool:
+    """Say whether a file of a segment may be called so; it then lies in the segment's folder."""
+    return _NAME.fullmatch(name) is not None and ".." not in name
+
+
 def checked_name(name: str, what: str) -> str:
     """Return the name of an array or file if it can be one."""
-    if not _NAME.fullmatch(name) or ".." in name:
+    if not is_file_name(name):
         raise BadInput(
             f"{name!r} cannot name {what}: use 1 to 64 of a-z, 0-9, '_', '-' and '.', "
             "beginning with a letter or digit."

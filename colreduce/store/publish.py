@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.store import fs, layout, recovery, tensors
+from colreduce.store.compact import Moved
 from colreduce.store.manifest import Manifest, ModelEntry, SegmentEntry
 from colreduce.store.segment import Segment, SegmentData
 from colreduce.store.snapshot import Model, Snapshot, extended, open_model
@@ -20,6 +22,8 @@ from colreduce.store.writer import Sealed, SegmentWriter
 
 _NUMBERS = itertools.count()
 log = logging.getLogger(__name__)
+_BACK = layout.KEPT_MANIFESTS - 1
+_NO_ROWS = np.empty(0, np.bool_)
 
 
 @dataclass
@@ -29,6 +33,9 @@ class Change:
     writers: list[SegmentWriter]
     models: dict[str, Mapping[str, NDArray[Any]]]
     notes: dict[str, Any]
+    removed: frozenset[str] = frozenset()  # segments whose rows have moved into the one writer's
+    moved: Moved = ()
+    purge: bool = False  # leave no older generation behind
     placed: list[Path] = field(default_factory=list)
 
     def drop_empty(self) -> None:
@@ -41,7 +48,8 @@ class Change:
     @property
     def nothing(self) -> bool:
         """Whether there is nothing to publish."""
-        return not self.writers and not self.models and not self.notes
+        added = self.writers or self.models or self.notes
+        return not (added or self.removed or self.purge)
 
 
 @dataclass(frozen=True)
@@ -74,18 +82,38 @@ def place(root: Path, before: Snapshot, change: Change) -> Placed:
         fs.fsync_dir(root / layout.SEGMENTS)
     folder = root / layout.SEGMENTS
     datas = [SegmentData.open(folder / entry.name, entry, "written") for entry in added]
-    segments = extended(before.segments, datas)
+    if change.removed:
+        segments, new = _exchanged(before, change, datas)
+    else:
+        segments = extended(before.segments, datas)
+        new = segments[len(before.segments) :]
     manifest = Manifest(
         generation=generation,
-        oldest=max(old.oldest, generation - layout.KEPT_MANIFESTS + 1),
+        oldest=generation if change.purge else max(old.oldest, generation - _BACK),
         config=old.config,
         next_seq=seq,
         documents=sum(segment.count for segment in segments),
-        segments=(*old.segments, *added),
+        segments=tuple(segment.data.entry for segment in segments),
         models=entries,
         notes={**old.notes, **change.notes},
     )
-    return Placed(manifest, segments, segments[len(before.segments) :], models)
+    return Placed(manifest, segments, new, models)
+
+
+def _exchanged(
+    before: Snapshot, change: Change, datas: list[SegmentData]
+) -> tuple[list[Segment], list[Segment]]:
+    """Put the compacted segment in the place of its inputs; return all, and the new one.
+
+    A row that was superseded while it was being moved is dead in its input by now, so it is dead
+    in its new place, too.
+    """
+    now = {segment.name: segment.live for segment in before.segments}
+    lives = [now[segment.name][rows] for segment, rows in change.moved]
+    new = [Segment(data, np.concatenate([*lives, _NO_ROWS])) for data in datas]
+    place = min(n for n, s in enumerate(before.segments) if s.name in change.removed)
+    kept = [s for s in before.segments if s.name not in change.removed]
+    return [*kept[:place], *new, *kept[place:]], new
 
 
 def undo(change: Change) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 import zlib
@@ -60,6 +61,7 @@ class SegmentData:
     per: Mapping[str, str | None]
     buffers: Mapping[str, NDArray[np.uint8]]
     files: Mapping[str, Path]
+    seals: Mapping[str, fs.Seal]
     sizes: Mapping[str, int]
     texts: NDArray[np.uint8] | None
     text_ends: NDArray[np.uint64] | None
@@ -88,11 +90,12 @@ class SegmentData:
         cls, directory: Path, entry: SegmentEntry, verify: str, body: dict[str, Any]
     ) -> SegmentData:
         buffers: dict[str, Any] = {}
-        for name, seal in body["files"].items():
-            if "/" in name or name in {"", ".", ".."}:
+        seals = {name: fs.Seal(**seal) for name, seal in body["files"].items()}
+        for name, seal in seals.items():
+            if not layout.is_file_name(name):
                 raise ValueError(f"{name!r} cannot name a file")
             level = "full" if verify == "sizes" and name == layout.DOCS else verify
-            buffers[name] = checked_bytes(directory / name, fs.Seal(**seal), level)
+            buffers[name] = checked_bytes(directory / name, seal, level)
         docs = records.decode(buffers[layout.DOCS], directory / layout.DOCS)
         if (docs.rows, docs.count - docs.rows) != (entry.rows, entry.deletes):
             raise ValueError("its number of records is not the one in the manifest")
@@ -104,7 +107,7 @@ class SegmentData:
                 raise ValueError("its texts do not fit its rows")
         taken = {told["file"] for told in body["arrays"].values()} | layout.RESERVED
         blobs = [name for name in buffers if name not in taken]
-        sizes = {name: seal["bytes"] for name, seal in body["files"].items()}
+        sizes = {name: seal.bytes for name, seal in seals.items()}
         return cls(
             entry=entry,
             directory=directory,
@@ -114,6 +117,7 @@ class SegmentData:
             per=MappingProxyType({n: told["per"] for n, told in body["arrays"].items()}),
             buffers=MappingProxyType({n: np.frombuffer(buffers[n], np.uint8) for n in blobs}),
             files=MappingProxyType({name: directory / name for name in blobs}),
+            seals=MappingProxyType(seals),
             sizes=MappingProxyType({layout.SEGMENT_JSON: entry.bytes, **sizes}),
             texts=None if ends is None else np.frombuffer(buffers[layout.TEXTS], np.uint8),
             text_ends=ends,
@@ -196,11 +200,15 @@ class Segment:
 
     def text(self, row: int) -> str | None:
         """Return the text of one row, None if it was not stored."""
+        packed = self.packed_text(self._row(row))
+        return zlib.decompress(packed).decode() if packed else None
+
+    def packed_text(self, row: int) -> builtins.bytes:
+        """Return the text of one row as it is stored, empty if there is none."""
         texts, ends = self._data.texts, self._data.text_ends
-        begin = self._row(row)
-        if texts is None or ends is None or ends[begin] == ends[begin + 1]:
-            return None
-        return zlib.decompress(texts[ends[begin] : ends[begin + 1]].tobytes()).decode()
+        if texts is None or ends is None:
+            return b""
+        return texts[ends[row] : ends[row + 1]].tobytes()
 
     def _row(self, row: int) -> int:
         if not 0 <= row < self.rows:

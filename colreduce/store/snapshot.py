@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -55,6 +56,14 @@ class Snapshot:
     def notes(self) -> dict[str, Any]:
         """What commits have noted, such as the loss ledger."""
         return copy.deepcopy(self.manifest.notes)
+
+    @property
+    def digest(self) -> str:
+        """One sha256 for all that the index holds; two builds of the same bytes have the same."""
+        lines = [f"{entry.name} {entry.sha256}" for entry in self.manifest.segments]
+        lines += [f"{entry.name} {entry.sha256}" for entry in self.manifest.models.values()]
+        lines.sort()
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def find(self, identifier: str) -> tuple[int, int] | None:
         """Return (number of the segment, row) of a live document, None if there is none."""

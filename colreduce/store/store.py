@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import logging
-import os
-import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,49 +20,51 @@ from colreduce.errors import (
     NotAnIndex,
     ReadOnly,
 )
-from colreduce.store import fs, layout, manifest, recovery
-from colreduce.store.catalogue import Catalogue
-from colreduce.store.collect import Collector
-from colreduce.store.manifest import Manifest
-from colreduce.store.publish import Change, place, undo
-from colreduce.store.segment import Segment, SegmentData
+from colreduce.store import backup, ballast, creation, layout, manifest
+from colreduce.store.committer import Committer
+from colreduce.store.compact import Rewrite, chosen, gather
+from colreduce.store.compact import due as worth_compacting
+from colreduce.store.publish import Change
+from colreduce.store.segment import SegmentData
 from colreduce.store.snapshot import Snapshot, open_snapshot
 from colreduce.store.writer import SegmentWriter
 
-log = logging.getLogger(__name__)
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TRIES = 5
 
 
 class Store:
     """An index folder. One process may write to it, any number may read it meanwhile."""
 
-    def __init__(self, path: Path, verify: str) -> None:
+    def __init__(self, path: Path, verify: str = "full") -> None:
+        """Open nothing yet; use ``create`` or ``open``."""
         if verify not in {"full", "sizes"}:
             raise BadInput(f"verify must be 'full' or 'sizes', got {verify!r}.", field="verify")
         self.path = Path(path)
         self._verify = verify
         self._snapshot: Snapshot | None = None
         self._alive: weakref.WeakSet[Snapshot] = weakref.WeakSet()
-        self._lock: fs.WriterLock | None = None
-        self._owner = 0
-        self._catalogue = Catalogue(self.path)
-        self._catalogue_stale = False
-        self._poisoned = ""
-        self._collector = Collector(self.path, self._in_use)
-        self._mutex = threading.RLock()
+        self._committer: Committer | None = None
+        self._mutex = threading.RLock()  # held for a commit
+        self._compacting = threading.Lock()
 
     @classmethod
     def create(cls, path: Path, config: Mapping[str, Any]) -> Store:
-        """Make an empty index in a new or empty folder and open it for writing."""
+        """Make an empty index in a new or empty folder and open it for writing.
+
+        If it fails, nothing is left behind.
+        """
         plain = layout.plain_json(dict(config), "the configuration")
-        store = cls(path, "full")
-        made = _require_vacant(store.path)
+        store = cls(path)
+        creation.require_vacant(store.path)
+        made = creation.make_folders(store.path)
         try:
-            store._found(plain)
+            store._committer = Committer(store.path, store._in_use)
+            if manifest.generations(store.path):
+                raise AlreadyExists(f"{path} already holds an index.")
+            store._show(store._committer.found(plain))
         except BaseException as problem:
             if not isinstance(problem, Locked):
-                _clear_away(store.path, made)
+                creation.clear_away(store.path, made)
             store.close()
             raise
         return store
@@ -88,6 +85,15 @@ class Store:
             store.refresh()
         return store
 
+    @classmethod
+    def restore(cls, source: Path, path: Path) -> Store:
+        """Make an index from a file that ``save_to`` wrote, and open it for writing.
+
+        Every byte is checked before the index appears under its name.
+        """
+        backup.restore(Path(source), Path(path))
+        return cls.open(path, write=True)
+
     def __enter__(self) -> Store:
         return self
 
@@ -95,6 +101,9 @@ class Store:
         self, kind: type[BaseException] | None, value: object, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store {self.path}: {self._snapshot or 'closed'}>"
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -104,48 +113,48 @@ class Store:
     @property
     def writable(self) -> bool:
         """Whether this is the writer, and may still write."""
-        return self._lock is not None and not self._poisoned and self._owner == os.getpid()
+        return self._committer is not None and self._committer.may_write
+
+    @property
+    def trouble(self) -> str:
+        """Why the writer has stopped; empty while all is well."""
+        return self._committer.poisoned if self._committer is not None else ""
 
     def snapshot(self) -> Snapshot:
         """Return the current view; it stays as it is whatever happens later."""
-        if self._snapshot is None:
+        current = self._snapshot
+        if current is None:
             raise BadInput(f"{self.path} has been closed.")
-        return self._snapshot
+        return current
 
     def refresh(self) -> Snapshot:
         """Look for a newer generation and return the newest; segments seen before stay open."""
         with self._mutex:
-            if self._lock is None:
+            if self._committer is None:
                 self._show(self._newest(_TRIES))
             return self.snapshot()
 
     def acquire(self) -> None:
         """Become the writer: take the lock, check everything, clear away what crashes left."""
         with self._mutex:
-            if self._lock is not None:
+            if self._committer is not None:
                 return
             if not manifest.generations(self.path):
                 manifest.newest(self.path)  # says what is wrong, and leaves no LOCK behind
-            self._take_lock()
+            committer = Committer(self.path, self._in_use)
             try:
-                with self._guard():
-                    snapshot = self._newest(0)
-                    recovery.sweep_temporary(self.path)
-                    self._attach_catalogue(snapshot)
-                    recovery.set_aside_newer(self.path, snapshot.generation)
-                    recovery.remove_unreferenced(
-                        self.path, snapshot.manifest, in_use=self._in_use()
-                    )
-                    self._collector.start(snapshot.manifest)
+                snapshot = self._newest(0)
+                committer.recover(snapshot)
             except BaseException:
-                self._release()
+                committer.release()
                 raise
+            self._committer = committer
             self._show(snapshot)
 
     def begin(self) -> SegmentWriter:
         """Start a segment; nobody sees it before it is committed."""
-        self._require_writable()
-        return SegmentWriter(self.path / layout.SEGMENTS, self._guard)
+        committer = self._writing()
+        return SegmentWriter(self.path / layout.SEGMENTS, committer.guard)
 
     def commit(
         self,
@@ -157,104 +166,107 @@ class Store:
         """Publish all of it as one new generation and return its number.
 
         When this returns, the change has reached the disk and every later snapshot shows it. When
-        it raises, nothing was changed. ``models`` are kept from then on, ``notes`` are merged into
-        those of earlier commits.
+        it raises, nothing was changed, except after ReadOnly: then reopening tells. ``models`` are
+        kept from then on, ``notes`` are merged into those of earlier commits.
         """
-        change = Change(list(segments), dict(models or {}), {})
+        writers = list(segments)
         try:
-            with self._mutex, self._guard():
-                self._require_writable()
-                change.notes = layout.plain_json(dict(notes or {}), "the notes")
+            with self._mutex:
+                committer = self._writing()
+                told = layout.plain_json(dict(notes or {}), "the notes")
+                change = Change(writers, dict(models or {}), told)
                 change.drop_empty()
-                if change.nothing:
-                    return self.snapshot().generation
-                return self._publish(change)
+                if not change.nothing:
+                    committer.commit(self.snapshot(), change, self._show)
+                return self.snapshot().generation
         except BaseException:
-            for writer in change.writers:
+            for writer in writers:
                 writer.abort()
             raise
+
+    def due(self) -> list[str]:
+        """Return the names of the segments that it would pay to compact now; often none."""
+        return worth_compacting(self.snapshot())
+
+    def compact(
+        self,
+        segments: Sequence[str] | None = None,
+        *,
+        purge: bool = False,
+        rewrite: Rewrite | None = None,
+    ) -> int:
+        """Move the live rows of these segments, or of all, into one; return the generation.
+
+        The store moves documents, texts and every array whose ``append`` said what its rows belong
+        to. ``rewrite(moved, writer)`` is called for the rest: ``moved`` lists each old segment with
+        the rows that were taken from it, in their new order. Other threads may read and commit
+        meanwhile. The old files go when no kept generation shows them; with ``purge`` all segments
+        are compacted and every byte of older generations is gone when this returns.
+        """
+        with self._compacting:
+            names = None if purge else segments
+            try:
+                return self._compact(names, purge, rewrite)
+            except DiskFull:
+                if not ballast.release(self.path):
+                    raise
+                return self._compact(names, purge, rewrite)
+
+    def save_to(self, target: Path) -> int:
+        """Write one generation into one new file, to be restored elsewhere; return its number."""
+        for _ in range(_TRIES):
+            snapshot = self.refresh()
+            try:
+                backup.save(self.path, snapshot, Path(target))
+                return snapshot.generation
+            except FileNotFoundError:  # another process has moved on and removed old files
+                if self.refresh() is snapshot:
+                    raise
+        raise Damaged(f"{self.path} changed too fast to be copied; stop its writer and try again.")
 
     def close(self) -> None:
         """Give up the lock and the files. Snapshots that are still held stay readable."""
         with self._mutex:
-            self._release()
+            committer, self._committer = self._committer, None
+            if committer is not None:
+                committer.release()
             self._snapshot = None
 
-    def _found(self, config: dict[str, Any]) -> None:
-        self._take_lock()
-        with self._guard():
-            if manifest.generations(self.path):
-                raise AlreadyExists(f"{self.path} already holds an index.")
-            recovery.sweep_temporary(self.path)
-            for name in (layout.SEGMENTS, layout.MODELS):
-                recovery.make_folder(self.path / name)
-            fs.fsync_dir(self.path.parent)
-            first = Manifest(generation=1, oldest=1, config=config)
-            sha256 = manifest.publish(self.path, first)
-            snapshot = Snapshot(first, sha256, (), {})
-            self._attach_catalogue(snapshot)
-            self._collector.start(first)
-            self._show(snapshot)
-
-    def _publish(self, change: Change) -> int:
+    def _compact(self, names: Sequence[str] | None, purge: bool, rewrite: Rewrite | None) -> int:
+        committer = self._writing()
         before = self.snapshot()
-        placed = None
-        try:
-            placed = place(self.path, before, change)
-            sha256 = manifest.publish(self.path, placed.manifest)
-        except BaseException as problem:
-            self._after_failure(before.generation + 1, problem, change)
-            raise
-        snapshot = Snapshot(placed.manifest, sha256, placed.segments, placed.models)
-        self._follow_in_catalogue(snapshot, before, placed.added)
-        self._show(snapshot)
-        for writer in change.writers:
-            writer.done()
-        self._collector.follow(snapshot.manifest, layout.GRACE_SECONDS)
-        return snapshot.generation
-
-    def _after_failure(self, generation: int, problem: BaseException, change: Change) -> None:
-        """Undo what was placed, unless it may be part of the index by now."""
-        if isinstance(problem, Locked) or (self.path / layout.manifest_name(generation)).exists():
-            self._poisoned = f"the commit of generation {generation} was cut short: {problem}"
-        else:
-            undo(change)
-
-    def _follow_in_catalogue(
-        self, snapshot: Snapshot, before: Snapshot, added: Sequence[Segment]
-    ) -> None:
-        try:
-            if self._catalogue_stale:
-                self._catalogue.rebuild(snapshot)
-            else:
-                self._catalogue.update(snapshot, before, added)
-            self._catalogue_stale = False
-        except (sqlite3.Error, OSError) as problem:
-            self._catalogue_stale = True
-            log.warning("the catalogue of %s lags behind: %s", self.path, problem)
-
-    def _attach_catalogue(self, snapshot: Snapshot) -> None:
-        try:
-            self._catalogue.attach(snapshot, thorough=self._verify == "full")
-            self._catalogue_stale = False
-        except (sqlite3.Error, OSError) as problem:
-            self._catalogue_stale = True
-            log.warning("the catalogue of %s cannot be written: %s", self.path, problem)
+        inputs = chosen(before, names)
+        if not inputs and not purge:
+            return before.generation
+        with self.begin() as writer:
+            moved = gather(before, inputs, writer, rewrite) if inputs else ()
+            if not writer.empty:
+                writer.seal(0)  # the long part, while others may still commit
+            with self._mutex:
+                removed = frozenset(segment.name for segment in inputs)
+                change = Change([writer], {}, {}, removed, moved, purge)
+                change.drop_empty()
+                committer.commit(self.snapshot(), change, self._show)
+                return self.snapshot().generation
 
     def _newest(self, tries: int) -> Snapshot:
-        """Open the newest generation. A writer may remove files under a reader, which then looks
-        again; a file that stays missing is damage."""
-        known = self._known()
+        """Open the newest generation.
+
+        A writer may remove files under a reader, which then looks again; but files go, and a list
+        of names is out of date, only after a newer generation. Without one it is damage.
+        """
+        current = self._snapshot
+        known: dict[str, SegmentData] = {}
+        if current is not None:
+            known = {segment.name: segment.data for segment in current.segments}
         for attempt in range(tries + 1):
             seen = manifest.generations(self.path)
             try:
                 found, sha256 = manifest.newest(self.path)
-                current = self._snapshot
                 if current is not None and current.sha256 == sha256:
                     return current
                 return open_snapshot(self.path, found, sha256, self._verify, known)
             except (FileNotFoundError, Damaged) as problem:
-                # Files go, and a list of names is out of date, only after a newer generation.
                 if attempt < tries and manifest.generations(self.path)[-1:] != seen[-1:]:
                     continue
                 if isinstance(problem, Damaged):
@@ -263,10 +275,6 @@ class Store:
                     f"{problem.filename} is missing. Restore the index from a snapshot."
                 ) from problem
         raise AssertionError("the loop returns or raises")
-
-    def _known(self) -> dict[str, SegmentData]:
-        shown = self._snapshot.segments if self._snapshot is not None else ()
-        return {segment.name: segment.data for segment in shown}
 
     def _show(self, snapshot: Snapshot) -> None:
         self._alive.add(snapshot)
@@ -278,92 +286,10 @@ class Store:
             names |= snapshot.manifest.names()
         return names
 
-    def _take_lock(self) -> None:
-        path = self.path / layout.LOCK
-        try:
-            self._lock = fs.WriterLock(path)
-        except BlockingIOError as problem:
-            raise Locked(
-                f"process {problem.strerror or '?'} is writing to {self.path}. "
-                "Wait until it has finished, or open the index for reading."
-            ) from problem
-        except OSError as problem:
-            raise ReadOnly(f"{path} cannot be opened for writing: {problem}.") from problem
-        self._owner = os.getpid()
-
-    def _release(self) -> None:
-        self._catalogue.close()
-        lock, self._lock = self._lock, None
-        if lock is not None:
-            lock.release()
-
-    def _require_writable(self) -> None:
-        if self._poisoned:
-            raise ReadOnly(f"{self.path} takes no more writes: {self._poisoned}. Reopen the index.")
-        if not self.writable:
+    def _writing(self) -> Committer:
+        if self._committer is None:
             raise ReadOnly(
                 f"{self.path} is open for reading. Open it with write=True, or call acquire()."
             )
-
-    @contextmanager
-    def _guard(self) -> Iterator[None]:
-        """Turn errors of the disk into ours; stop for good after one that leaves it unknown what
-        the disk holds."""
-        try:
-            yield
-        except DiskFull:
-            raise
-        except OSError as problem:
-            if isinstance(problem, fs.FsyncFailed) or problem.errno == errno.EIO:
-                self._poisoned = str(problem)
-                raise ReadOnly(
-                    f"{self.path} takes no more writes: {problem}. Check the disk, then reopen."
-                ) from problem
-            if problem.errno in _FULL:
-                raise DiskFull(
-                    f"there is no room to write to {self.path}: {problem.strerror}. "
-                    "Nothing was changed."
-                ) from problem
-            raise
-
-
-def _require_vacant(path: Path) -> list[Path]:
-    """Refuse a folder that is not empty; make it if need be, and return what was made."""
-    if path.exists() or path.is_symlink():
-        if not path.is_dir():
-            raise AlreadyExists(f"{path} is a file; give a folder that is new or empty.")
-        if manifest.generations(path):
-            raise AlreadyExists(
-                f"{path} already holds an index. Open it, or choose another folder."
-            )
-        for entry in fs.list_entries(path):
-            if not _is_leftover(entry):
-                raise AlreadyExists(
-                    f"{path} is not empty: it holds {entry.name!r}. Choose another folder."
-                )
-        return []
-    made: list[Path] = []
-    for folder in reversed([path, *path.parents]):
-        if not folder.exists():
-            fs.mkdir(folder)
-            fs.fsync_dir(folder.parent)
-            made.append(folder)
-    return made
-
-
-def _is_leftover(entry: os.DirEntry[str]) -> bool:
-    """Say whether a name is what a creation that was cut short may have left."""
-    if entry.name == layout.LOCK or entry.name.startswith(layout.TEMPORARY):
-        return True
-    return entry.name in {layout.SEGMENTS, layout.MODELS} and not fs.list_entries(Path(entry.path))
-
-
-def _clear_away(path: Path, made: list[Path]) -> None:
-    """Remove what a failed creation has made; never anything with a manifest in it."""
-    with suppress(OSError):
-        if manifest.generations(path):
-            return
-        for entry in fs.list_entries(path):
-            recovery.remove(Path(entry.path))
-        for folder in reversed(made):
-            fs.rmdir(folder)
+        self._committer.require()
+        return self._committer

@@ -33,6 +33,7 @@ class _Growing:
     tail: tuple[int, ...]
     per: str | None
     rows: int = 0
+    total: int = 0  # the sum of whole numbers, which may count the rows of another array
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class SegmentWriter:
         self._carries_seqs = False
         self._text_ends: list[int] = []
         self._texts: fs.Sink | None = None
+        self._sealed: Sealed | None = None
         self._state = "open"
 
     def __enter__(self) -> SegmentWriter:
@@ -85,7 +87,8 @@ class SegmentWriter:
     @property
     def only_deletes(self) -> bool:
         """Whether it holds nothing but deletions, which are let through on a full disk."""
-        return self._directory is None and bool(self._deletes)
+        holds_files = self._growing or self._files or self._texts is not None
+        return bool(self._deletes) and not self._puts and not holds_files
 
     @property
     def operations(self) -> int:
@@ -150,6 +153,8 @@ class SegmentWriter:
                 f"got {rows.dtype} {list(rows.shape[1:])}."
             )
         growing.rows += len(rows)
+        if rows.ndim == 1 and rows.dtype.kind in "iu":
+            growing.total += int(rows.sum(dtype=np.int64))
         with self._guard_or_abort():
             growing.sink.write(rows.reshape(-1).view(np.uint8).data if rows.size else b"")
 
@@ -169,13 +174,18 @@ class SegmentWriter:
         self._require_open()
         self._info.update(layout.plain_json(info, "what is noted of a segment"))
 
-    def carry(self, puts: Sequence[tuple[bytes, int, bytes]], deletes: Sequence[tuple[bytes, int]],
-              texts: Sequence[bytes] | None) -> None:  # fmt: skip
-        """Take records over from other segments with the seqs they have; texts as compressed."""
+    def carry(
+        self,
+        puts: Sequence[tuple[bytes, int, bytes]],
+        *,
+        deletes: Sequence[tuple[bytes, int]] = (),
+        texts: Sequence[bytes] | None = None,
+    ) -> None:
+        """Take records over from other segments with the seqs they have; texts as stored."""
         self._require_open()
         self._carries_seqs = True
-        if texts is not None:
-            self._add_compressed(texts)
+        if texts is not None or self._texts is not None:
+            self._add_packed([b""] * len(puts) if texts is None else texts)
         self._puts += puts
         self._deletes += deletes
 
@@ -193,6 +203,8 @@ class SegmentWriter:
 
     def seal(self, base: int) -> Sealed:
         """Finish all files, force them to the disk, and return where they lie."""
+        if self._sealed is not None:
+            return self._sealed
         self._require_open()
         self._check_counts()
         with self._guard():
@@ -208,12 +220,14 @@ class SegmentWriter:
             self._files[layout.DOCS] = fs.write_once(self._folder() / layout.DOCS, docs)
             seal = fs.write_once(self._folder() / layout.SEGMENT_JSON, layout.to_json(self._body()))
             fs.fsync_dir(self._folder())
-        return Sealed(self._folder(), seal, len(self._puts), len(self._deletes))
+        self._sealed = Sealed(self._folder(), seal, len(self._puts), len(self._deletes))
+        return self._sealed
 
     def reopen(self) -> None:
         """Forget a failed attempt to seal, so that deletions can be tried again."""
         directory, self._directory = self._directory, None
         self._files.clear()
+        self._sealed = None
         if directory is not None:
             fs.rmtree(directory)
 
@@ -258,15 +272,20 @@ class SegmentWriter:
                         f"the array {name!r} is counted by {growing.per!r}, which is no "
                         "one-dimensional array of whole numbers in this segment."
                     )
+                if (counts.rows, counts.total) != (len(self._puts), growing.rows):
+                    raise ShapeMismatch(
+                        f"the array {name!r} has {growing.rows} rows, but {growing.per!r} counts "
+                        f"{counts.total} rows of {counts.rows} documents."
+                    )
 
     def _add_texts(self, texts: Sequence[str | None]) -> None:
         try:
             plain = [None if text is None else text.encode() for text in texts]
         except UnicodeEncodeError as problem:
             raise BadInput(f"a text is not valid Unicode: {problem}.", field="texts") from problem
-        self._add_compressed([b"" if text is None else zlib.compress(text) for text in plain])
+        self._add_packed([b"" if text is None else zlib.compress(text) for text in plain])
 
-    def _add_compressed(self, texts: Sequence[bytes]) -> None:
+    def _add_packed(self, texts: Sequence[bytes]) -> None:
         if self._texts is None:
             self._texts = self._create(layout.TEXTS)
             self._text_ends = [0] * len(self._puts)

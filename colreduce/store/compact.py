@@ -1,0 +1,141 @@
+"""Compaction: the live rows of several segments move into one new segment.
+
+The inputs are fixed when it starts. Documents that are put or deleted meanwhile supersede the
+copies just as they would have superseded the originals, because the copies keep their seqs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colreduce.errors import BadInput
+from colreduce.store import records
+from colreduce.store.segment import Segment
+from colreduce.store.snapshot import Snapshot
+from colreduce.store.writer import SegmentWriter
+
+MOST_SEGMENTS = 32  # more of them slow every search
+DEAD_SHARE = 0.2  # dead rows above this share are worth the rewriting
+_BLOCK = 4096  # documents moved at a time
+
+Moved = Sequence[tuple[Segment, NDArray[np.int64]]]
+Rewrite = Callable[[Moved, SegmentWriter], None]
+
+
+def due(snapshot: Snapshot) -> list[str]:
+    """Return the names of the segments that it would pay to compact now; often none."""
+    segments = snapshot.segments
+    if len(segments) > MOST_SEGMENTS:
+        smallest = sorted(segments, key=lambda segment: sum(segment.bytes.values()))
+        return [segment.name for segment in smallest[: len(segments) - MOST_SEGMENTS // 2]]
+    rows = sum(segment.rows for segment in segments)
+    if rows - snapshot.count <= DEAD_SHARE * rows:
+        return []
+    return [s.name for s in segments if s.rows - s.count > DEAD_SHARE * s.rows or not s.rows]
+
+
+def chosen(snapshot: Snapshot, names: Sequence[str] | None) -> list[Segment]:
+    """Return the segments to compact: those named, or all if that would change anything."""
+    by_name = {segment.name: segment for segment in snapshot.segments}
+    if names is not None:
+        missing = [name for name in names if name not in by_name]
+        if missing:
+            raise BadInput(f"there is no segment {missing[0]!r} in {snapshot!r}.")
+        return [segment for segment in snapshot.segments if segment.name in set(names)]
+    clean = len(by_name) <= 1 and all(
+        segment.count == segment.data.records.count for segment in snapshot.segments
+    )
+    return [] if clean else list(snapshot.segments)
+
+
+def gather(
+    snapshot: Snapshot, inputs: Sequence[Segment], writer: SegmentWriter, rewrite: Rewrite | None
+) -> Moved:
+    """Write the live rows and the tombstones that are still needed; return what was moved."""
+    moved = [(segment, np.flatnonzero(segment.live)) for segment in inputs]
+    moved = [(segment, rows) for segment, rows in moved if len(rows)]
+    for segment, rows in moved:
+        docs = segment.data.records
+        texts = [segment.packed_text(row) for row in rows.tolist()]
+        puts = [
+            (docs.id_bytes(row), int(docs.seqs[row]), docs.metadata_bytes(row))
+            for row in rows.tolist()
+        ]
+        writer.carry(puts, texts=texts if any(texts) else None)
+    writer.carry([], deletes=_needed_tombstones(snapshot, inputs))
+    by_store = _movable(moved)
+    for name in by_store:
+        for segment, rows in moved:
+            for block in _blocks(segment, name, rows):
+                writer.append(name, block, per=segment.data.per[name])
+    left = {name for segment, _ in moved for name in [*segment.arrays, *segment.files]}
+    left -= set(by_store)
+    if left and rewrite is None:
+        raise BadInput(
+            f"compaction cannot move {', '.join(sorted(left))} by itself: "
+            "give a rewrite function, or say in append() what its rows belong to."
+        )
+    info = [dict(segment.info) for segment, _ in moved]
+    writer.note(**{k: v for k, v in (info or [{}])[0].items() if all(i.get(k) == v for i in info)})
+    if rewrite is not None and moved:
+        rewrite(moved, writer)
+    return moved
+
+
+def _movable(moved: Moved) -> list[str]:
+    """Name the arrays that all inputs have alike and that say what their rows belong to."""
+    if not moved:
+        return []
+    kinds = [
+        {
+            name: (array.dtype, array.shape[1:], segment.data.per[name])
+            for name, array in segment.arrays.items()
+            if segment.data.per[name] is not None
+        }
+        for segment, _ in moved
+    ]
+    return [name for name in kinds[0] if all(k.get(name) == kinds[0][name] for k in kinds)]
+
+
+def _blocks(segment: Segment, name: str, rows: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
+    """Yield the part of an array that belongs to these documents, some documents at a time."""
+    array, per = segment.arrays[name], segment.data.per[name]
+    if per == "document":
+        for begin in range(0, len(rows), _BLOCK):
+            yield array[rows[begin : begin + _BLOCK]]
+        return
+    counts = segment.arrays[str(per)].astype(np.int64)
+    starts = np.cumsum(counts) - counts
+    for begin in range(0, len(rows), _BLOCK):
+        some = rows[begin : begin + _BLOCK]
+        lengths = counts[some]
+        before = np.cumsum(lengths) - lengths
+        places = np.repeat(starts[some] - before, lengths) + np.arange(int(lengths.sum()))
+        yield array[places]
+
+
+def _needed_tombstones(snapshot: Snapshot, inputs: Sequence[Segment]) -> list[tuple[bytes, int]]:
+    """Return the deletions that still hide something.
+
+    One may go only if no segment outside the inputs holds an older record of its id; otherwise the
+    deleted document would come back.
+    """
+    names = {segment.name for segment in inputs}
+    outside = [s.data.records for s in snapshot.segments if s.name not in names]
+    wins = records.winners([segment.data.records for segment in snapshot.segments])
+    needed = []
+    for segment, win in zip(snapshot.segments, wins, strict=True):
+        docs = segment.data.records
+        if segment.name not in names or docs.rows == docs.count:
+            continue
+        hiding = {
+            theirs
+            for other in outside
+            for ours, theirs in other.matches(docs)
+            if theirs >= docs.rows and other.seqs[ours] < docs.seqs[theirs] and win[theirs]
+        }
+        needed += [(docs.id_bytes(record), int(docs.seqs[record])) for record in sorted(hiding)]
+    return needed
