@@ -14,6 +14,7 @@ from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.products import cosines
 
 USED = 1e-9  # an atom with less weight is no part of the mixture
+SAME = 2.0**-16  # distances that differ by less are equal, as those of two nearest tokens are
 STEPS = 2  # steps towards the best mixture, for each neighbour that may take part
 
 
@@ -54,6 +55,7 @@ class Dominance(Selector):
     def _choose(self, bucket: Bucket, limit: float) -> Tensor:
         """Drop in rounds; in one round no token goes that another one's mixture counts on."""
         table = cosines(bucket)
+        table.diagonal(dim1=1, dim2=2).fill_(1)  # but for rounding it is
         alive = bucket.mask.clone()
         shape = (*alive.shape, min(self.neighbours, alive.shape[1] - 1))
         distance = torch.full(shape[:2], torch.inf, device=alive.device)
@@ -110,7 +112,8 @@ def mixtures(
         slope = slope + step[:, None] * turn
     known = torch.where(there, reach, 0.0)
     squared = 1 + torch.where(there, shares * (slope - known), 0.0).sum(1)
-    return squared.clamp_min(0).sqrt(), atoms, there & (shares > USED)
+    distance = (squared.clamp_min(0).sqrt() / SAME).round() * SAME
+    return distance, atoms, there & (shares > USED)
 
 
 def _ranks(values: Tensor) -> Tensor:

@@ -15,6 +15,8 @@ from colreduce.reduce.positions import Stride
 from colreduce.reduce.products import centrality, products
 from colreduce.reduce.spread import grow
 
+SAME = 1e-6  # sums of cosines that differ by less are equal
+
 
 @dataclass(frozen=True, kw_only=True)
 class Medoids(Selector):
@@ -103,7 +105,7 @@ def _move(bucket: Bucket, chosen: Tensor) -> Tensor:
     best = torch.full((count, bucket.most), -torch.inf, device=label.device)
     best.scatter_reduce_(1, label, score, "amax")
     # The medoid moves only to a token that is better, so that equals never take turns.
-    stays = chosen & (score == best.gather(1, label))
+    stays = chosen & (score >= best.gather(1, label) - SAME)
     kept = torch.zeros_like(best, dtype=torch.int64).scatter_reduce_(1, label, stays.long(), "amax")
     rivals = bucket.mask & (score == best.gather(1, label)) & (kept.gather(1, label) == 0)
     place = torch.arange(longest, device=label.device).expand(count, -1)

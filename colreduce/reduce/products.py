@@ -12,6 +12,7 @@ from torch import Tensor
 
 from colreduce.reduce.buckets import Bucket
 
+MILLION = 1 << 20
 ROOM = 1 << 22  # float64 numbers held at a time
 
 
@@ -35,6 +36,10 @@ def cosines(bucket: Bucket) -> Tensor:
 
 
 def centrality(bucket: Bucket) -> Tensor:
-    """Return the mean cosine of every token to all of its document: [b, l] float32."""
-    sums = bucket.tokens.double().sum(1, keepdim=True) / bucket.mask.sum(1)[:, None, None]
-    return products(sums, bucket.tokens)[:, 0]
+    """Return the mean cosine of every token to all of its document: [b, l] float32.
+
+    In whole millionths: the tokens of a document of two are equally central, whatever rounding
+    says.
+    """
+    means = bucket.tokens.double().sum(1, keepdim=True) / bucket.mask.sum(1)[:, None, None]
+    return (products(means, bucket.tokens)[:, 0] * MILLION).round() / MILLION

@@ -46,6 +46,8 @@ def numbers_of_punctuation(vocabulary: Mapping[str, int]) -> list[int]:
 
 
 def _is_punctuation(token: str) -> bool:
+    if token in BEGINNINGS:  # a mark alone is a space
+        return False
     for mark in (*BEGINNINGS, CONTINUATION):
         if token.startswith(mark) and len(token) > len(mark):
             token = token[len(mark) :]

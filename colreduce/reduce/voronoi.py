@@ -16,6 +16,7 @@ from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.products import products
 
 ROOM = 1 << 24  # similarities held at a time
+SAME = 1e-6  # costs that differ by less are equal
 SAMPLE = 256  # documents whose deletions decide about the threshold
 
 
@@ -133,7 +134,10 @@ def _delete(table: Tensor, mask: Tensor, sizes: Tensor, limit: float) -> tuple[T
         margins = (best - next_best).double().nan_to_num(posinf=0.0)
         costs = torch.zeros(mask.shape, dtype=torch.float64, device=table.device)
         costs.scatter_add_(1, first, margins).masked_fill_(~alive, torch.inf)
-        cost, victim = (costs / table.shape[1]).min(1)
+        costs /= table.shape[1]
+        # Two tokens often cost the same but for rounding: each is the other's second best.
+        victim = (costs / SAME).round().argmin(1)
+        cost = costs[every, victim]
         running = running & (cost <= limit)
         who, victims = every[running], victim[running]
         dearest[who] = torch.maximum(dearest[who], cost[running])
