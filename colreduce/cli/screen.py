@@ -73,13 +73,15 @@ class Screen:
 
         headed = any(name.strip(">~") for name in columns)
         look = box.SIMPLE_HEAD if headed else None
-        shown = Table(box=look, show_header=headed, show_edge=False, pad_edge=False)
+        stretch = any(name.startswith("~") for name in columns)
+        shown = Table(box=look, show_header=headed, show_edge=False, pad_edge=False, expand=stretch)
         for name in columns:
             shown.add_column(
                 name.strip(">~"),
                 justify="right" if name.startswith(">") else "left",
                 no_wrap=name.startswith((">", "~")),
                 overflow="ellipsis" if name.startswith("~") else "fold",
+                ratio=1 if name.startswith("~") else None,
             )
         for row in rows:
             shown.add_row(*(_plain(cell) for cell in row))

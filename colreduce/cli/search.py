@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from colreduce.cli.options import Command, Shared, shared
-from colreduce.cli.screen import Screen, seconds, one_line
+from colreduce.cli.screen import Screen, one_line, seconds
 
 if TYPE_CHECKING:
     from colreduce.index import Hit, Index
