@@ -6,7 +6,7 @@ VENV ?= .venv
 # Where pip may find torch besides its usual index, for example
 # https://download.pytorch.org/whl/cpu for the small build without CUDA.
 TORCH_INDEX ?=
-EXTRAS ?= cpu,demo,dev
+EXTRAS ?= cpu,fast,demo,dev
 
 comma := ,
 BIN := $(VENV)/bin

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from tests.architecture.source import PACKAGES, ROOT
+from tests.architecture.source import PACKAGES, ROOT, modules, name, tree
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +70,28 @@ def test_every_name_that_ci_installs_is_pinned():
 def test_every_requirement_has_a_pin():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [*project["dependencies"], *extras["cpu"], *extras["demo"], *extras["dev"]]
+    installed = ("cpu", "fast", "demo", "dev")
+    wanted = [*project["dependencies"], *(line for extra in installed for line in extras[extra])]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {_normal(line.partition("==")[0]) for line in lines if "==" in line}
     assert {_normal(line.partition(">=")[0]) for line in wanted} - pinned == set()
+
+
+def test_everything_that_is_imported_is_required():
+    # What a development tool happens to bring along is missing in a user's environment.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    required = [one for name, ones in extras.items() if name != "dev" for one in ones]
+    names = {_normal(line.partition(">=")[0]) for line in [*project["dependencies"], *required]}
+    brought = packages_distributions()
+    missing = {
+        f"{name(path)} imports {top}"
+        for path in modules()
+        for top in _imported(path)
+        if not names
+        & {_normal(found) for found in [*brought.get(top, [top]), BROUGHT_ALONG.get(top, top)]}
+    }
+    assert missing == set()
 
 
 def test_the_changelog_names_the_version_of_the_package():
@@ -103,6 +123,25 @@ def test_no_committed_text_names_a_machine():
         if suspect in path.read_text(encoding="utf-8")
     ]
     assert found == []
+
+
+# Packages that cannot be missing where the one that requires them is there.
+BROUGHT_ALONG = {
+    "transformers": "sentence-transformers",
+    "huggingface_hub": "sentence-transformers",
+}
+
+
+def _imported(path: Path) -> set[str]:
+    """Return the top names of the foreign packages that a module imports anywhere."""
+    ours = {package.name for package in PACKAGES}
+    tops = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom):
+            tops.add((node.module or "").split(".")[0])
+        elif isinstance(node, ast.Import):
+            tops |= {alias.name.split(".")[0] for alias in node.names}
+    return tops - ours - set(sys.stdlib_module_names)
 
 
 def _texts() -> list[Path]:
