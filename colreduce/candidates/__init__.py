@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from colreduce.candidates.base import FirstStage
+from colreduce.candidates.base import FirstStage, Fusion
 from colreduce.candidates.exhaustive import Exhaustive
-from colreduce.method import Method
+from colreduce.candidates.fde import Fde
+from colreduce.candidates.mean import Mean
 
 FIRST_STAGES: dict[str, type[FirstStage]] = {
     "exhaustive": Exhaustive,
+    "fde": Fde,
+    "mean": Mean,
 }
 
-FUSIONS: dict[str, type[Method]] = {}
+FUSIONS: dict[str, type[Fusion]] = {}

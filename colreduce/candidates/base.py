@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
 import numpy as np
@@ -56,11 +55,11 @@ Part: TypeAlias = "NDArray[Any] | Callable[[BinaryIO], None]"
 class Builder(Protocol):
     """Collects a segment's documents in order, in bounded memory where the method allows."""
 
-    def add(self, documents: Documents) -> None:
-        """Take in the next documents."""
+    def add(self, documents: Documents) -> Mapping[str, NDArray[Any]]:
+        """Take in the next documents; return rows to append to the segment's arrays at once."""
 
     def finish(self) -> Mapping[str, Part]:
-        """Return the segment's files by name."""
+        """Return the files and arrays that could not be written before the end, by name."""
 
 
 class Searcher(Protocol):
@@ -70,6 +69,22 @@ class Searcher(Protocol):
         self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
     ) -> list[Found]:
         """Return up to ``k`` rows per query; rows where ``allowed`` is false never appear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a segment holds of one first stage, opened.
+
+    arrays     what builders returned as arrays, memory-mapped
+    files      the bytes of what they returned as functions, memory-mapped
+    documents  how many documents the segment has, dead ones included
+
+    The store has verified every checksum before anything is opened.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    files: Mapping[str, NDArray[np.uint8]]
+    documents: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +100,51 @@ class FirstStage(Method):
         """Start a segment."""
 
     @abstractmethod
-    def open(
-        self,
-        arrays: Mapping[str, NDArray[Any]],
-        files: Mapping[str, Path],
-        state: State,
-        documents: int,
-    ) -> Searcher:
-        """Open a segment of ``documents`` documents from its memory-mapped arrays and its files.
+    def open(self, parts: Parts, state: State) -> Searcher:
+        """Open a segment."""
 
-        The store has verified every checksum before this is called.
+    @abstractmethod
+    def merge(
+        self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
+    ) -> Mapping[str, Part]:
+        """Make the parts of one segment out of some rows of several, in the order given.
+
+        For compaction: documents are not encoded again, for what they were encoded from may not
+        have been kept.
         """
+
+    def assemble(self, searchers: Sequence[Searcher]) -> list[Searcher]:
+        """Let the segments of one view know of each other; return the searchers to ask.
+
+        For scores that rest on the statistics of the whole corpus.
+        """
+        return list(searchers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fusion(Method):
+    """Makes one list of candidates out of those of several first stages."""
+
+    @abstractmethod
+    def fuse(self, found: Sequence[Found], k: int) -> Found:
+        """Return the best ``k`` rows over all lists; equal scores by row."""
+
+
+def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Found:
+    """Return the ``k`` rows of the highest scores; equal scores by row."""
+    if k < len(scores):
+        least = np.partition(scores, len(scores) - k)[len(scores) - k]
+        keep = np.flatnonzero(scores >= least)
+        scores, rows = scores[keep], rows[keep]
+    order = np.lexsort((rows, -scores))[:k]
+    return Found(
+        np.ascontiguousarray(rows[order], dtype=np.int64),
+        np.ascontiguousarray(scores[order], dtype=np.float32),
+    )
+
+
+def wanted_rows(documents: int, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
+    """Return the rows that a search may return."""
+    if allowed is None:
+        return np.arange(documents, dtype=np.int64)
+    return np.flatnonzero(allowed).astype(np.int64)

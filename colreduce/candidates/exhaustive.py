@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.candidates.base import Builder, Documents, FirstStage, Found, Part, Query, Searcher
+from colreduce.candidates.base import (
+    Builder,
+    Documents,
+    FirstStage,
+    Found,
+    Part,
+    Parts,
+    Query,
+    Searcher,
+    wanted_rows,
+)
 from colreduce.method import State
 
 
@@ -25,20 +34,21 @@ class Exhaustive(FirstStage):
         """Store nothing."""
         return _Nothing()
 
-    def open(
-        self,
-        arrays: Mapping[str, NDArray[Any]],
-        files: Mapping[str, Path],
-        state: State,
-        documents: int,
-    ) -> Searcher:
+    def open(self, parts: Parts, state: State) -> Searcher:
         """Remember how many documents there are."""
-        return _Everything(documents)
+        return _Everything(parts.documents)
+
+    def merge(
+        self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
+    ) -> Mapping[str, Part]:
+        """Store nothing."""
+        return {}
 
 
 class _Nothing:
-    def add(self, documents: Documents) -> None:
+    def add(self, documents: Documents) -> Mapping[str, NDArray[Any]]:
         """Take no notice."""
+        return {}
 
     def finish(self) -> Mapping[str, Part]:
         """Return no files."""
@@ -53,7 +63,5 @@ class _Everything:
         self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
     ) -> list[Found]:
         """Return all rows that are allowed, whatever ``k``: leaving one out would not be exact."""
-        rows = np.arange(self.documents, dtype=np.int64)
-        if allowed is not None:
-            rows = rows[allowed]
+        rows = wanted_rows(self.documents, allowed)
         return [Found(rows, np.zeros(len(rows), dtype=np.float32)) for _ in queries]

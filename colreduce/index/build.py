@@ -56,8 +56,9 @@ class SegmentBuilder:
             self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"), per=ORIGINAL)
         started = perf_counter()
         documents = Documents(transformed, left.batch, texts)
-        for builder in self._builders.values():
-            builder.add(documents)
+        for key, builder in self._builders.items():
+            for name, part in builder.add(documents).items():
+                self.writer.append(f"{FIRST}{key}.{name}", part)
         self.seconds["first_stage"] += perf_counter() - started
 
     def finish(self) -> SegmentWriter:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colreduce.candidates.base import FirstStage, Found, Query, Searcher
+from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher
 from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.index.build import CODES, FIRST, LENGTHS
 from colreduce.maxsim import segment_max
@@ -49,8 +49,9 @@ class OpenSegment:
     def _searcher(self, key: str, method: FirstStage) -> Searcher:
         prefix = f"{FIRST}{key}."
         arrays = _under(prefix, self.segment.arrays)
-        files = _under(prefix, self.segment.files)
-        return method.open(arrays, files, self.pipeline.states.get(key, {}), self.segment.rows)
+        files = _under(prefix, self.segment.buffers)
+        parts = Parts(arrays, files, self.segment.rows)
+        return method.open(parts, self.pipeline.states.get(key, {}))
 
     def score(self, query: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the exact score of some rows over their stored vectors: [len(rows)]."""
@@ -119,6 +120,12 @@ class View:
         }
         # Rows are numbered through all segments, so that candidates are plain arrays.
         self.starts = np.cumsum([0, *[segment.rows for segment in snapshot.segments]])
+        opened = [self.segments[segment.name] for segment in snapshot.segments]
+        self.searchers: dict[str, list[Searcher]] = {
+            key: method.assemble([segment.searchers[key] for segment in opened])
+            for key, method in pipeline.recipe.keyed()
+            if isinstance(method, FirstStage)
+        }
 
     @cached_property
     def live(self) -> NDArray[np.bool_]:
@@ -174,9 +181,9 @@ class View:
     def _stage(self, key: str, asked: Asked) -> Found:
         """Ask one first stage in every segment; keep the best candidates over all."""
         rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        for start, segment in zip(self.starts, self.snapshot.segments, strict=False):
+        parts = zip(self.starts, self.snapshot.segments, self.searchers[key], strict=False)
+        for start, segment, searcher in parts:
             allowed = np.asarray(segment.live, dtype=bool)
-            searcher = self.segments[segment.name].searchers[key]
             mask = None if allowed.all() else allowed
             [part] = searcher.search([asked.query], asked.candidates, mask)
             rows.append(part.rows + start)

@@ -1,0 +1,138 @@
+"""First stages that keep one vector per document, whatever makes the vector."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from colreduce.candidates.base import (
+    Builder,
+    Documents,
+    FirstStage,
+    Found,
+    Part,
+    Parts,
+    Query,
+    Searcher,
+)
+from colreduce.candidates.vectors import VECTOR_STORES
+from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
+from colreduce.method import State, parameter
+
+# What a store learned stands in the stage's state under this prefix.
+STORE = "store."
+
+# Numbers of the sample that a store learns from: 256 MB.
+SAMPLE_FLOATS = 1 << 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleVector(FirstStage):
+    """Turns a document into one vector and a query into another; their product is the score."""
+
+    store: str = parameter(
+        "flat", "how the vectors are kept and searched", choices=tuple(VECTOR_STORES)
+    )
+    effort: int | None = parameter(
+        None, "lists or neighbours looked at per query, for stores that have any", low=1
+    )
+
+    def fit_vectors(self, sample: Documents, *, seed: int) -> State:
+        """Draw or learn what makes the vectors."""
+        return {}
+
+    @abstractmethod
+    def documents(self, documents: Documents, state: State) -> Iterator[Tensor]:
+        """Yield the documents' vectors some at a time: ``[c, f]`` blocks, float32."""
+
+    @abstractmethod
+    def queries(self, queries: Sequence[Query], state: State) -> Tensor:
+        """Return the queries' vectors: [q, f] float32."""
+
+    @property
+    def _store(self) -> VectorStore:
+        return VECTOR_STORES[self.store]
+
+    def fit(self, sample: Documents, *, seed: int) -> State:
+        """Fit the vectors, then the store on the sample's vectors."""
+        state = dict(self.fit_vectors(sample, seed=seed))
+        learned = self._store.fit(self._sample(sample, state), seed=seed)
+        return {**state, **{STORE + name: tensor for name, tensor in learned.items()}}
+
+    def _sample(self, sample: Documents, state: State) -> Matrix:
+        """Encode as much of the sample as the store may learn from."""
+        taken: list[Matrix] = []
+        room = SAMPLE_FLOATS
+        for block in self.documents(sample, state):
+            taken.append(_array(block))
+            room -= block.numel()
+            if room <= 0:
+                break
+        return np.concatenate(taken)
+
+    def builder(self, state: State) -> Builder:
+        """Start a segment."""
+        return _Builder(self, state, self._store.builder(_learned(state)))
+
+    def open(self, parts: Parts, state: State) -> Searcher:
+        """Open the segment's store."""
+        return _Searcher(self, state, self._store.open(parts, _learned(state), effort=self.effort))
+
+    def merge(
+        self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
+    ) -> Mapping[str, Part]:
+        """Let the store move its rows."""
+        return self._store.merge(segments, _learned(state))
+
+
+def _learned(state: State) -> State:
+    return {
+        name.removeprefix(STORE): tensor for name, tensor in state.items() if name.startswith(STORE)
+    }
+
+
+def _array(block: Tensor) -> Matrix:
+    return np.ascontiguousarray(block.detach().float().cpu().numpy())
+
+
+@dataclass(frozen=True)
+class _Builder:
+    method: SingleVector
+    state: State
+    inner: VectorBuilder
+
+    def add(self, documents: Documents) -> Mapping[str, NDArray[Any]]:
+        """Encode the documents block by block and store the vectors."""
+        rows: dict[str, list[NDArray[Any]]] = {}
+        for block in self.method.documents(documents, self.state):
+            for name, part in self.inner.add(_array(block)).items():
+                rows.setdefault(name, []).append(part)
+        return {name: np.concatenate(parts) for name, parts in rows.items()}
+
+    def finish(self) -> Mapping[str, Part]:
+        """Return what the store could not write before the end."""
+        return self.inner.finish()
+
+
+@dataclass(frozen=True)
+class _Searcher:
+    method: SingleVector
+    state: State
+    inner: VectorSearcher
+
+    def search(
+        self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> list[Found]:
+        """Encode the queries and ask the store."""
+        if not queries:
+            return []
+        with torch.inference_mode():
+            vectors = _array(self.method.queries(queries, self.state))
+        return self.inner.search(vectors, k, allowed)

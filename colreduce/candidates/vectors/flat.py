@@ -1,0 +1,139 @@
+"""Vectors as they are, in float32, float16 or int8, and every one compared with the query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from colreduce.candidates.base import Found, Part, Parts, best, wanted_rows
+from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
+from colreduce.method import State
+
+VECTORS, SCALES = "vectors", "scales"
+
+# Numbers compared at a time: a block that was turned into float32 is still in the cache.
+BLOCK_FLOATS = 1 << 18
+
+# Products of float32 that differ by less than this share of the largest may be equal.
+ROUNDING = 1e-5
+
+
+@dataclass(frozen=True)
+class Flat(VectorStore):
+    """A plain array, memory-mapped. Nothing is missed but what its numbers round off.
+
+    int8 rows have a scale each: their largest entry is 127.
+    """
+
+    dtype: str
+
+    def builder(self, state: State) -> VectorBuilder:
+        """Store rows as they come."""
+        return _Rows(self.dtype)
+
+    def open(self, parts: Parts, state: State, *, effort: int | None) -> VectorSearcher:
+        """Map the rows."""
+        return FlatSearcher(parts.arrays[VECTORS], parts.arrays.get(SCALES))
+
+    def merge(
+        self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
+    ) -> Mapping[str, Part]:
+        """Copy the rows that stay."""
+        return merge_rows(segments)
+
+
+def merge_rows(segments: Sequence[tuple[Parts, NDArray[np.int64]]]) -> dict[str, Part]:
+    """Lay the kept rows of every array end to end."""
+    names = {name for parts, _ in segments for name in parts.arrays}
+    return {
+        name: np.concatenate([parts.arrays[name][rows] for parts, rows in segments])
+        for name in sorted(names)
+    }
+
+
+def stored_rows(vectors: Matrix, dtype: str) -> dict[str, NDArray[Any]]:
+    """Return vectors [c, f] the way they are stored."""
+    if dtype != "int8":
+        return {VECTORS: vectors.astype(dtype)}
+    largest = np.abs(vectors).max(axis=1, initial=0.0)
+    scales = (np.where(largest > 0, largest, 1.0) / 127).astype(np.float32)
+    return {VECTORS: np.rint(vectors / scales[:, None]).astype(np.int8), SCALES: scales}
+
+
+@dataclass(frozen=True)
+class _Rows:
+    dtype: str
+
+    def add(self, vectors: Matrix) -> Mapping[str, NDArray[Any]]:
+        """Hand the rows on to the disk."""
+        return stored_rows(vectors, self.dtype)
+
+    def finish(self) -> Mapping[str, Part]:
+        """Return nothing more."""
+        return {}
+
+
+class FlatSearcher:
+    """Compares a query with every row."""
+
+    def __init__(self, vectors: NDArray[Any], scales: NDArray[Any] | None = None) -> None:
+        self._vectors = vectors
+        self._scales = scales
+
+    def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
+        """Return the rows of the largest products; equal products by row."""
+        rows = wanted_rows(len(self._vectors), allowed)
+        # Gathering pays when few rows may be returned; else all are read in order.
+        gathers = len(rows) * 4 < len(self._vectors)
+        scores = self._products(queries, rows if gathers else None)
+        if not gathers and allowed is not None:
+            scores = scores[rows]
+        return [
+            self._settle(query, products, rows, k)
+            for query, products in zip(queries, scores.T, strict=True)
+        ]
+
+    def _products(self, queries: Matrix, rows: NDArray[np.int64] | None) -> Matrix:
+        """Multiply rows, all of them if None, with the queries: [rows, q]."""
+        count = len(self._vectors) if rows is None else len(rows)
+        right = torch.from_numpy(np.ascontiguousarray(queries.T))
+        step = max(BLOCK_FLOATS // max(queries.shape[1], 1), 1)
+        scores = torch.empty(count, len(queries))
+        for start in range(0, count, step):
+            where = slice(start, start + step)
+            torch.matmul(
+                self._read(where if rows is None else rows[where]), right, out=scores[where]
+            )
+        return scores.numpy()
+
+    def _read(self, where: slice | NDArray[np.int64]) -> torch.Tensor:
+        """Return some rows as float32."""
+        block = torch.from_numpy(np.array(self._vectors[where])).float()
+        if self._scales is not None:
+            block *= torch.from_numpy(np.array(self._scales[where]))[:, None]
+        return block
+
+    def _settle(self, query: Matrix, scores: Matrix, rows: NDArray[np.int64], k: int) -> Found:
+        """Score the best rows once more, one by one.
+
+        A product that was taken in a block can differ in its last bits with the row's place in
+        the block. Taken alone it is the same for equal vectors in every segment, so ties are ties.
+        """
+        if not len(rows):
+            return best(scores, rows, k)
+        least = (
+            np.partition(scores, len(scores) - k)[len(scores) - k] if k < len(scores) else -np.inf
+        )
+        near = np.flatnonzero(scores >= least - ROUNDING * float(np.abs(scores).max()))
+        right = torch.from_numpy(query)
+        step = max(BLOCK_FLOATS // len(query), 1)
+        alone = [
+            (self._read(rows[near[start : start + step]]) * right).sum(1)
+            for start in range(0, len(near), step)
+        ]
+        return best(torch.cat(alone).numpy(), rows[near], k)
