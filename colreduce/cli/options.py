@@ -94,11 +94,6 @@ def shared(function: F) -> F:
 @contextlib.contextmanager
 def _silenced(verbose: bool, as_json: bool) -> Iterator[None]:
     """Keep libraries from talking, and stdout free for the JSON document."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not verbose:
@@ -106,9 +101,25 @@ def _silenced(verbose: bool, as_json: bool) -> Iterator[None]:
         for name in ("sentence_transformers", "transformers", "httpx", "faiss", "huggingface_hub"):
             logging.getLogger(name).setLevel(logging.ERROR)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_logged(logging.INFO if verbose else logging.WARNING))
         if not verbose:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
         if as_json:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         yield
+
+
+@contextlib.contextmanager
+def _logged(level: int) -> Iterator[None]:
+    """Send log records to stderr while a command runs."""
+    root, handler = logging.getLogger(), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(level)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(before)

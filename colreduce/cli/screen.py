@@ -119,7 +119,7 @@ class _Lines:
         self._last[what] = now
         if not begun and not whole:
             print_line(f"{DOING.get(what, what)} ...", sys.stderr)
-        elif begun:
+        else:
             of = f" of {total:,}" if total else ""
             print_line(f"{DOING.get(what, what)}: {done:,}{of}", sys.stderr)
         if whole:

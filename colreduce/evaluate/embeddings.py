@@ -177,7 +177,9 @@ class EmbeddingStore:
         if self._scratch is None:
             self._scratch = tempfile.TemporaryDirectory(prefix="colreduce-")
         inner = EmbeddingStore(Path(self._scratch.name))
-        written = inner.write(uuid.uuid4().hex, batches, total, progress)
+        written = inner.write(
+            uuid.uuid4().hex, batches, total, lambda _, done, count: progress("read", done, count)
+        )
         return dataclasses.replace(written, key="", seconds=0.0)
 
     def find(self, key: str) -> Embeddings | None:

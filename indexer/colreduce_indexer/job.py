@@ -79,6 +79,7 @@ def _add_all(index: Index, source: Source, documents: int, progress: Progress) -
     """Add every document in one commit; return the seconds by stage."""
     encoding = 0.0
     done = 0
+    progress("index", 0, documents)
     with index.batch() as batch:
         for chunk, took in _timed(source.chunks()):
             encoding += took
