@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from colreduce.reduce.base import Reducer
+from colreduce.reduce.cover import Cover
 from colreduce.reduce.dart import Dart
 from colreduce.reduce.dedupe import Dedupe
 from colreduce.reduce.dominance import Dominance
 from colreduce.reduce.idf import IdfPerDoc, IdfTypes
 from colreduce.reduce.importance import Importance
+from colreduce.reduce.kmeans import KMeans
 from colreduce.reduce.medoids import Medoids
 from colreduce.reduce.norm import Norm
 from colreduce.reduce.positions import First, Last, Random, Stride
@@ -18,6 +20,7 @@ from colreduce.reduce.ward import Ward
 from colreduce.reduce.window import Window
 
 REDUCERS: dict[str, type[Reducer]] = {
+    "cover": Cover,
     "dart": Dart,
     "dedupe": Dedupe,
     "dominance": Dominance,
@@ -26,6 +29,7 @@ REDUCERS: dict[str, type[Reducer]] = {
     "idf_types": IdfTypes,
     "importance": Importance,
     "kcenter": KCenter,
+    "kmeans": KMeans,
     "last": Last,
     "maxmin": MaxMin,
     "medoids": Medoids,

@@ -71,7 +71,7 @@ def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[B
 
 def padded(length: int) -> int:
     """Return the length to pad to: at most an eighth more, so that few lengths occur."""
-    step = max(8, 1 << max(0, length.bit_length() - 3))
+    step = max(8, 1 << max(0, length.bit_length() - 4))
     return -(-length // step) * step
 
 

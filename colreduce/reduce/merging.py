@@ -1,4 +1,4 @@
-"""From groups of tokens to vectors: means, lengths, weights, metadata, and where each token went."""
+"""From groups of tokens to vectors: means, weights, metadata, and where each token went."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def merge(batch: Ragged, groups: Groups, *, renormalise: bool) -> Reduced:
     taken = groups.labels >= 0
     rows, first, lengths = _number(batch, groups.labels, taken)
     members = rows[taken]
-    weights = batch.weights if batch.weights is not None else batch.tokens.new_ones(len(rows)).float()
+    weights = (
+        batch.weights if batch.weights is not None else batch.tokens.new_ones(len(rows)).float()
+    )
     shares = _shares(groups.shares, weights, rows, taken, len(first))
     vectors = _means(batch.tokens, rows, taken, shares, len(first), renormalise)
     starts = lengths.cumsum(0) - lengths

@@ -1,13 +1,16 @@
-"""Run a native function once per document, several documents at a time.
+"""Work on single documents in native code, several documents at a time, without the GIL.
 
-For the algorithms that cannot be batched (hierarchical clustering): the function is expected to
-release the GIL while it works.
+For what cannot be batched, or is far cheaper one document at a time on a CPU. The kernels
+(`colreduce.reduce.kernels`) are compiled by numba, which is optional: without it other ways to
+the same result are taken.
 """
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,22 +23,42 @@ from colreduce.ragged import Ragged
 PerDocument = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 
 
+@cache
+def compiled() -> Any | None:
+    """Return the module of compiled kernels, or None where numba is not installed."""
+    if importlib.util.find_spec("numba") is None:
+        return None
+    from colreduce.reduce import kernels
+
+    return kernels
+
+
+def share_out(count: int, run: Callable[[int, int], None]) -> None:
+    """Call ``run(start, end)`` for runs of documents that together are 0 .. ``count``.
+
+    As many runs go on at a time as torch may use threads. ``run`` is expected to release the GIL.
+    """
+    workers = min(torch.get_num_threads(), count)
+    if workers < 2:
+        run(0, count)
+        return
+    # Smaller pieces than threads, for documents take unequally long.
+    pieces = min(count, workers * 4)
+    bounds = [count * piece // pieces for piece in range(pieces + 1)]
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(run, bounds[:-1], bounds[1:]))
+
+
 def label_each(batch: Ragged, sizes: Tensor, label: PerDocument) -> Tensor:
     """Call ``label(vectors [t, d], size)`` for each document; join the labels: [t] int64."""
     vectors = batch.tokens.detach().float().cpu().numpy()
-    ends = batch.lengths.cumsum(0).tolist()
-    bounds = list(zip([0, *ends[:-1]], ends, sizes.tolist(), strict=True))
+    offsets, wanted = batch.offsets.tolist(), sizes.tolist()
     labels = np.empty(len(vectors), dtype=np.int64)
 
-    def run(bound: tuple[Any, ...]) -> None:
-        start, end, size = bound
-        labels[start:end] = label(vectors[start:end], size)
+    def run(start: int, end: int) -> None:
+        for item in range(start, end):
+            rows = slice(offsets[item], offsets[item + 1])
+            labels[rows] = label(vectors[rows], wanted[item])
 
-    workers = min(torch.get_num_threads(), len(bounds))
-    if workers < 2:
-        for bound in bounds:
-            run(bound)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(run, bounds))
+    share_out(len(wanted), run)
     return torch.from_numpy(labels).to(batch.device)
