@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from colreduce_indexer.job import build
+from colreduce_indexer.sources import open_source
 
 from colreduce.errors import BadData, BadInput
 from colreduce.evaluate.compare import as_document, evaluate
@@ -14,7 +16,9 @@ from colreduce.evaluate.ledger import check_sum
 from colreduce.evaluate.metrics import read_runs
 from colreduce.evaluate.sample import chunks, reservoir
 from colreduce.evaluate.scoring import TopRows, Wanted, score_all
+from colreduce.index import Index
 from colreduce.ragged import Ragged
+from colreduce.recipe import Recipe
 from tests.hashing_encoder import HashingEncoder
 
 WORDS = ["sun", "moon", "star", "wind", "rain", "snow", "tree", "leaf", "root", "stone", "sand"]
@@ -261,3 +265,24 @@ def test_embeddings_come_back_from_disk_as_they_were(tmp_path: Path):
         assert torch.equal(span.token_ids, batch.token_ids)
         assert torch.equal(found.take([2, 0]).tokens, batch.take(torch.tensor([2, 0])).tokens)
         assert [start for start, _ in found.blocks(5)] == [0, 1, 2]
+
+
+def test_an_evaluation_ranks_as_the_index_of_a_batch_build_does(folder: Path, tmp_path: Path):
+    encoder, out = HashingEncoder(), tmp_path / "run.trec"
+    evaluate(folder, encoder, [RECIPE], run_out=out)
+    run = read_runs(out)["colreduce-1"]
+    build(
+        open_source(folder, encoder, vectors=False, limit=None, batch_size=3),
+        tmp_path / "idx",
+        Recipe.parse(RECIPE),
+        encoder=encoder,
+        seed=0,
+        store_texts=True,
+        progress=lambda what, done, total: None,
+    )
+    with Index.open(tmp_path / "idx", encoder=encoder) as index:
+        for query in read(folder / "queries.jsonl")[:5]:
+            hits = index.search(query["text"], 12)
+            assert [hit.id for hit in hits] == [name for name, _ in run[query["_id"]]]
+            scores = [score for _, score in run[query["_id"]]]
+            assert [hit.score for hit in hits] == pytest.approx(scores, rel=1e-5)
