@@ -15,8 +15,8 @@ from colreduce.store import Store
 def describe(store: Store, view: View, recipe: Recipe) -> dict[str, Any]:
     """Return plain values that can be shown or sent."""
     snapshot = view.snapshot
-    lengths = [np.asarray(segment.arrays[LENGTHS]) for segment in snapshot.segments]
-    original = [np.asarray(segment.arrays[ORIGINAL]) for segment in snapshot.segments]
+    lengths = [np.asarray(segment.arrays[LENGTHS]) for segment in view.filled]
+    original = [np.asarray(segment.arrays[ORIGINAL]) for segment in view.filled]
     rows = sum(len(part) for part in lengths)
     vectors = int(sum(part.sum() for part in lengths))
     tokens = int(sum(part.sum() for part in original))

@@ -6,6 +6,7 @@ import importlib.metadata
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -15,20 +16,15 @@ import torch
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, ModelMismatch, NotFound
 from colreduce.index import describe, limits
-from colreduce.index.build import SegmentBuilder
+from colreduce.index.batch import Batch
+from colreduce.index.maintain import merge_first_stages
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.method import State
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
 from colreduce.results import Document, Hit
-from colreduce.store import Store
-
-# Documents that the methods of a recipe learn from, when nobody says otherwise.
-SAMPLE = 512
-
-# A segment of a batch build; a new one is begun when so many documents are in it.
-SEGMENT_DOCUMENTS = 1 << 18
+from colreduce.store import Report, Store, verify
 
 LIBRARIES = ("colreduce", "torch", "numpy", "sentence-transformers", "faiss-cpu", "faiss-gpu")
 
@@ -180,7 +176,7 @@ class Index:
     def batch(self) -> Iterator[Batch]:
         """Collect many `add` calls into one commit; nothing is visible before the end."""
         self._store.acquire()
-        batch = Batch(self)
+        batch = Batch(self, self._store)
         try:
             yield batch
             batch.commit()
@@ -264,6 +260,47 @@ class Index:
             found.append(Document(one, segment.metadata(place[1]), text, stored))
         return found
 
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete documents; return how many of the ids were there.
+
+        When this returns, the deletion is on disk and no later search finds them. Their bytes
+        stay until `compact`, and are gone for good after ``compact(purge=True)``.
+        """
+        limits.check_ids(ids)
+        self._store.acquire()
+        self.refresh()
+        known = [one for one in ids if self._view.snapshot.find(one) is not None]
+        if known:
+            with self._store.begin() as writer:
+                writer.delete(known)
+                self._store.commit([writer])
+            self.refresh()
+        return len(known)
+
+    def compact(self, *, purge: bool = False) -> int:
+        """Move all live documents into one segment; return the generation.
+
+        purge  also remove every byte of documents that were deleted or replaced
+        """
+        self._store.acquire()
+        self.refresh()
+        self._store.compact(purge=purge, rewrite=partial(merge_first_stages, self._view))
+        return self.refresh()
+
+    def save_to(self, target: str | Path) -> int:
+        """Write a complete copy of the newest generation into one new file; return its number."""
+        return self._store.save_to(Path(target))
+
+    @classmethod
+    def restore(cls, source: str | Path, path: str | Path) -> Index:
+        """Make an index in a new folder from a file that `save_to` wrote, every byte checked."""
+        return cls(Store.restore(Path(source), Path(path)), None)
+
+    @staticmethod
+    def verify(path: str | Path) -> Report:
+        """Read every byte of an index again and say which files are not what was written."""
+        return verify(Path(path))
+
     def describe(self) -> dict[str, Any]:
         """Return what the index holds, how it was built and what it costs in bytes."""
         return describe.describe(self._store, self._view, self.recipe)
@@ -325,120 +362,6 @@ class Index:
         loaded = load_encoder(source)
         _check_identity(self._store.config["encoder"], loaded)
         return loaded
-
-
-class Batch:
-    """Documents on their way into an index, committed together."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self._store = index._store
-        self._builders: list[SegmentBuilder] = []
-        self._open_documents = 0
-        self._fitted = False
-        self._ids: set[str] = set()
-        self.seconds = {"reduce": 0.0, "first_stage": 0.0}
-
-    def add(
-        self,
-        ids: Sequence[str],
-        documents: Sequence[str] | None = None,
-        *,
-        embeddings: Sequence[Any] | Ragged | None = None,
-        metadata: Sequence[Mapping[str, Any]] | None = None,
-    ) -> None:
-        """Take in documents as `Index.add` does."""
-        limits.check_ids(ids)
-        limits.check_metadata(metadata, len(ids))
-        again = self._ids.intersection(ids)
-        if again:
-            raise BadInput(f"the id {min(again)!r} is given twice in one batch", field="ids")
-        _check_counts(ids, documents, embeddings)
-        start = 0
-        for batch in self._encoded(documents, embeddings):
-            stop = start + len(batch)
-            limits.check_documents(batch, self._index.dim, ids[start:stop])
-            texts = documents[start:stop] if documents is not None else [None] * len(batch)
-            part = metadata[start:stop] if metadata is not None else None
-            self._take(ids[start:stop], batch, list(texts), part)
-            start = stop
-        self._ids.update(ids)
-
-    def commit(self) -> None:
-        """Publish everything that was added, at once."""
-        writers = [builder.finish() for builder in self._builders]
-        for builder in self._builders:
-            for stage, seconds in builder.seconds.items():
-                self.seconds[stage] += seconds
-        if not writers:
-            return
-        models = None
-        if not self._index.view.snapshot.models:
-            models = {
-                key: {name: tensor.cpu().numpy() for name, tensor in state.items()}
-                for key, state in self._index.pipeline.states.items()
-                if state
-            }
-        self._store.commit(writers, models=models)
-        self._builders = []
-        self._index.refresh()
-
-    def abort(self) -> None:
-        """Throw away what was added."""
-        for builder in self._builders:
-            builder.abort()
-        self._builders = []
-        if self._fitted:
-            # What was learned from documents that were thrown away must not stay behind.
-            self._index.forget()
-
-    def _encoded(
-        self, documents: Sequence[str] | None, embeddings: Sequence[Any] | Ragged | None
-    ) -> Iterator[Ragged]:
-        if isinstance(embeddings, Ragged):
-            yield embeddings
-        elif embeddings is not None:
-            yield Ragged.pack(embeddings)
-        elif documents is not None:
-            yield from self._index.encoder.documents(documents)
-
-    def _take(
-        self,
-        ids: Sequence[str],
-        batch: Ragged,
-        texts: list[str | None],
-        metadata: Sequence[Mapping[str, Any]] | None,
-    ) -> None:
-        if not self._index.pipeline.states:
-            self._index.fit(batch.take(slice(0, SAMPLE)), texts[:SAMPLE])
-            self._fitted = True
-        if not self._builders or self._open_documents >= SEGMENT_DOCUMENTS:
-            config = self._store.config
-            self._builders.append(
-                SegmentBuilder(
-                    self._store,
-                    self._index.pipeline,
-                    texts=config["store_texts"],
-                    assignment=config["store_assignment"],
-                )
-            )
-            self._open_documents = 0
-        self._builders[-1].add(ids, batch, texts, metadata)
-        self._open_documents += len(ids)
-
-
-def _check_counts(
-    ids: Sequence[str],
-    documents: Sequence[str] | None,
-    embeddings: Sequence[Any] | Ragged | None,
-) -> None:
-    if documents is None and embeddings is None:
-        raise BadInput("wanted documents= (texts) or embeddings= (vectors)", field="documents")
-    for name, given in (("documents", documents), ("embeddings", embeddings)):
-        if given is not None and len(given) != len(ids):
-            raise BadInput(f"{len(given)} {name} for {len(ids)} ids", field=name)
-    if not ids:
-        raise BadInput("there is nothing to add: ids is empty", field="ids")
 
 
 def _check_identity(wanted: Mapping[str, Any] | None, encoder: Encoder) -> None:

@@ -41,17 +41,10 @@ class OpenSegment:
             if name.startswith(CODES)
         }
         self.searchers: dict[str, Searcher] = {
-            key: self._searcher(key, method)
+            key: method.open(parts_of(segment, key), pipeline.states.get(key, {}))
             for key, method in pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         }
-
-    def _searcher(self, key: str, method: FirstStage) -> Searcher:
-        prefix = f"{FIRST}{key}."
-        arrays = _under(prefix, self.segment.arrays)
-        files = _under(prefix, self.segment.buffers)
-        parts = Parts(arrays, files, self.segment.rows)
-        return method.open(parts, self.pipeline.states.get(key, {}))
 
     def score(self, query: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the exact score of some rows over their stored vectors: [len(rows)]."""
@@ -113,14 +106,16 @@ class View:
         self, snapshot: Snapshot, pipeline: Pipeline, known: Mapping[str, OpenSegment]
     ) -> None:
         self.snapshot = snapshot
+        # A segment of deletions alone has no rows to search.
+        self.filled = [segment for segment in snapshot.segments if segment.rows]
         self.pipeline = pipeline
         self.segments = {
             segment.name: known.get(segment.name) or OpenSegment(segment, pipeline)
-            for segment in snapshot.segments
+            for segment in self.filled
         }
         # Rows are numbered through all segments, so that candidates are plain arrays.
-        self.starts = np.cumsum([0, *[segment.rows for segment in snapshot.segments]])
-        opened = [self.segments[segment.name] for segment in snapshot.segments]
+        self.starts = np.cumsum([0, *[segment.rows for segment in self.filled]])
+        opened = [self.segments[segment.name] for segment in self.filled]
         self.searchers: dict[str, list[Searcher]] = {
             key: method.assemble([segment.searchers[key] for segment in opened])
             for key, method in pipeline.recipe.keyed()
@@ -130,7 +125,7 @@ class View:
     @cached_property
     def live(self) -> NDArray[np.bool_]:
         """Say of every row whether it is the newest record of its document."""
-        parts = [np.asarray(segment.live, dtype=bool) for segment in self.snapshot.segments]
+        parts = [np.asarray(segment.live, dtype=bool) for segment in self.filled]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
     @cached_property
@@ -143,7 +138,7 @@ class View:
     def id_of(self, row: int) -> str:
         """Return the id of a row."""
         number = int(np.searchsorted(self.starts, row, "right")) - 1
-        return self.snapshot.segments[number].ids[row - int(self.starts[number])]
+        return self.filled[number].ids[row - int(self.starts[number])]
 
     def search(self, asked: Asked) -> list[Hit]:
         """Find candidates, score them, and return the best ``k``; equal scores by id."""
@@ -181,7 +176,7 @@ class View:
     def _stage(self, key: str, asked: Asked) -> Found:
         """Ask one first stage in every segment; keep the best candidates over all."""
         rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        parts = zip(self.starts, self.snapshot.segments, self.searchers[key], strict=False)
+        parts = zip(self.starts, self.filled, self.searchers[key], strict=False)
         for start, segment, searcher in parts:
             allowed = np.asarray(segment.live, dtype=bool)
             mask = None if allowed.all() else allowed
@@ -203,7 +198,7 @@ class View:
             sorted_rows = wanted[order]
             scores = np.empty(len(wanted), dtype=np.float32)
             bounds = np.searchsorted(sorted_rows, self.starts)
-            for number, segment in enumerate(self.snapshot.segments):
+            for number, segment in enumerate(self.filled):
                 first, last = int(bounds[number]), int(bounds[number + 1])
                 if first < last:
                     inside = sorted_rows[first:last] - self.starts[number]
@@ -216,10 +211,16 @@ class View:
         hits = []
         for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
             number = int(np.searchsorted(self.starts, row, "right")) - 1
-            segment = self.snapshot.segments[number]
+            segment = self.filled[number]
             inside = row - int(self.starts[number])
             hits.append(Hit(segment.ids[inside], score, segment.metadata(inside)))
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def parts_of(segment: Segment, key: str) -> Parts:
+    """Return what a segment holds of one first stage."""
+    prefix = f"{FIRST}{key}."
+    return Parts(_under(prefix, segment.arrays), _under(prefix, segment.buffers), segment.rows)
 
 
 def _under(prefix: str, parts: Mapping[str, T]) -> dict[str, T]:

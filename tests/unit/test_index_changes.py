@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from colreduce import Index
+from colreduce.errors import BadInput, NotFound
+from tests.unit.test_index import DIM, documents, names, queries
+
+RECIPES = [
+    "exact",
+    "window(factor=4) | int8 | mean | maxsim(candidates=60)",
+    "pca(dim=8) | ward(factor=3) | fp16 | fde(bits=2, repetitions=3, inner_dim=4)",
+]
+
+
+@pytest.fixture(params=RECIPES)
+def index(request, tmp_path):
+    with Index.create(tmp_path / "idx", recipe=request.param, dim=DIM) as made:
+        items = documents(60)
+        for start in range(0, 60, 20):
+            part = slice(start, start + 20)
+            notes = [{"n": n} for n in range(start, start + 20)]
+            made.add(names(60)[part], embeddings=items[part], metadata=notes)
+        yield made
+
+
+def answers(index: Index, k: int = 10) -> list[list[tuple[str, float]]]:
+    return [
+        [(hit.id, round(hit.score, 4)) for hit in index.search(query, k=k)] for query in queries()
+    ]
+
+
+def test_a_deleted_document_is_never_found_again(index):
+    gone = [hit.id for hit in index.search(queries()[0], k=5)]
+    assert index.delete([*gone, "never there"]) == 5
+    assert len(index) == 55
+    for query in queries():
+        assert not {hit.id for hit in index.search(query, k=60)} & set(gone)
+    with pytest.raises(NotFound):
+        index.get(gone[:1])
+    with Index.open(index.path) as again:
+        assert len(again) == 55
+        assert answers(again) == answers(index)
+
+
+def test_deleting_what_is_not_there_changes_nothing(index):
+    generation = index.generation
+    assert index.delete(["never there"]) == 0
+    assert index.generation == generation
+    with pytest.raises(BadInput):
+        index.delete(["a", "a"])
+
+
+def test_a_document_can_come_back_after_its_deletion(index):
+    item = documents(60)[7]
+    index.delete(["d007"])
+    index.add(["d007"], embeddings=[item], metadata=[{"back": True}])
+    index.compact()
+    assert index.get(["d007"])[0].metadata == {"back": True}
+    assert len(index) == 60
+
+
+def test_compaction_changes_no_answer(index):
+    index.delete(names(60)[3:50:5])
+    index.add(["d001"], embeddings=documents(1, seed=5))
+    before, everything = answers(index), answers(index, k=60)
+    index.compact()
+    assert len(index.view.snapshot.segments) == 1
+    assert answers(index) == before
+    assert answers(index, k=60) == everything
+    with Index.open(index.path) as again:
+        assert answers(again) == before
+
+
+def test_purging_leaves_no_byte_of_what_was_deleted(tmp_path):
+    secret = "a name nobody shall read again"
+    with Index.create(tmp_path / "idx", recipe="exact", dim=DIM) as index:
+        index.add(
+            ["keep", "drop"],
+            ["kept text", secret],
+            embeddings=documents(2),
+            metadata=[{}, {"note": secret}],
+        )
+        index.delete(["drop"])
+        index.compact(purge=True)
+        assert len(index) == 1
+    files = [file for file in (tmp_path / "idx").rglob("*") if file.is_file()]
+    assert files
+    assert not [file for file in files if secret.encode() in file.read_bytes()]
+
+
+def test_a_saved_copy_answers_like_the_original(index, tmp_path):
+    index.delete(["d003"])
+    assert index.save_to(tmp_path / "copy.tar") == index.generation
+    with Index.restore(tmp_path / "copy.tar", tmp_path / "restored") as restored:
+        assert answers(restored) == answers(index)
+        assert restored.get(["d004"])[0].metadata == {"n": 4}
+
+
+def test_damage_is_named_and_nothing_is_answered(index):
+    index.close()
+    assert Index.verify(index.path).sound
+    [file, *_] = sorted(index.path.glob("segments/*/codes.tokens.bin"))
+    file.chmod(0o644)
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    report = Index.verify(index.path)
+    assert not report.sound
+    assert any("codes.tokens.bin" in problem for problem in report.problems)
+    with pytest.raises(Exception, match=r"codes\.tokens\.bin"):
+        Index.open(index.path)
+
+
+def test_every_first_stage_finds_a_new_document_at_once(index):
+    new = torch.nn.functional.normalize(torch.ones(2, DIM), dim=1)
+    index.add(["new"], embeddings=[new])
+    assert index.search(new, k=1)[0].id == "new"
