@@ -11,9 +11,8 @@ from typing import Any
 from colreduce.embed import Encoder
 from colreduce.evaluate.embeddings import Embeddings, Progress, silent
 from colreduce.evaluate.records import Record
-from colreduce.evaluate.sample import reservoir
+from colreduce.evaluate.sample import SAMPLE, reservoir
 from colreduce.index import Index
-from colreduce.index.index import SAMPLE
 from colreduce.recipe import Recipe
 
 BLOCK_TOKENS = 1 << 17

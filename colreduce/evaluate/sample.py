@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# Documents that methods learn from: enough for codebooks, and bounded whatever the corpus.
+SAMPLE = 512
+
 
 def reservoir(items: Iterable[T], size: int, seed: int) -> list[T]:
     """Draw ``size`` items of a stream of unknown length, each equally likely, in stream order.

@@ -18,8 +18,7 @@ from colreduce.embed.precomputed import SUFFIXES, vector_batches
 from colreduce.errors import BadData, BadInput
 from colreduce.evaluate.beir import BeirFolder
 from colreduce.evaluate.records import Record, records
-from colreduce.evaluate.sample import chunks, reservoir
-from colreduce.index.index import SAMPLE
+from colreduce.evaluate.sample import SAMPLE, chunks, reservoir
 from colreduce.ragged import Ragged
 
 # Batches of the encoder that go into the index together: enough to sort texts by length.
