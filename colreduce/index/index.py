@@ -15,6 +15,8 @@ import torch
 
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, ModelMismatch, NotFound
+from colreduce.filters import Filter
+from colreduce.filters import parse as parse_filter
 from colreduce.index import describe, limits
 from colreduce.index.batch import Batch
 from colreduce.index.maintain import merge_first_stages
@@ -191,13 +193,17 @@ class Index:
         *,
         candidates: int | None = None,
         exact: bool = False,
+        filter: Filter | Mapping[str, Any] | str | None = None,
     ) -> list[Hit]:
         """Return the ``k`` best documents for a text or for query vectors [q, d].
 
         candidates  documents asked of the first stage; the recipe's number when left out
         exact       score every document, whatever the recipe says
+        filter      what the metadata must be, such as ``{"year": {"gte": 2019}}`` or
+                    ``"year >= 2019 and lang in (en, de)"``
         """
-        return self.search_many([query], k, candidates=candidates, exact=exact)[0]
+        many = self.search_many([query], k, candidates=candidates, exact=exact, filter=filter)
+        return many[0]
 
     def search_many(
         self,
@@ -206,12 +212,11 @@ class Index:
         *,
         candidates: int | None = None,
         exact: bool = False,
+        filter: Filter | Mapping[str, Any] | str | None = None,
     ) -> list[list[Hit]]:
         """Search for several queries; texts among them are encoded together."""
-        return [
-            self._view.search(asked)
-            for asked in self.ask(queries, k, candidates=candidates, exact=exact)
-        ]
+        asked = self.ask(queries, k, candidates=candidates, exact=exact, filter=filter)
+        return [self._view.search(one) for one in asked]
 
     def ask(
         self,
@@ -220,6 +225,7 @@ class Index:
         *,
         candidates: int | None = None,
         exact: bool = False,
+        filter: Filter | Mapping[str, Any] | str | None = None,
     ) -> list[Asked]:
         """Check and encode queries without searching: `View.search` takes what comes back."""
         limits.check_number(k, "k", limits.MAX_K)
@@ -227,13 +233,14 @@ class Index:
         wanted = limits.check_number(
             usual if candidates is None else candidates, "candidates", limits.MAX_CANDIDATES
         )
+        passing = None if filter is None else parse_filter(filter)
         embedded = embed_queries(
             queries,
             lambda texts: self.encoder.queries(texts),
             lambda vectors: limits.check_query(vectors, self.dim),
         )
         return [
-            Asked(self._pipeline.asked(vectors, text), k, max(wanted, k), exact)
+            Asked(self._pipeline.asked(vectors, text), k, max(wanted, k), exact, passing)
             for vectors, text in embedded
         ]
 

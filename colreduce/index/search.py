@@ -15,9 +15,11 @@ from torch import Tensor
 
 from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher
 from colreduce.candidates.exhaustive import Exhaustive
+from colreduce.filters import Columns, Filter
 from colreduce.index.build import CODES, FIRST, LENGTHS
 from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
+from colreduce.rerank.none import Unranked
 from colreduce.results import Hit
 from colreduce.store import Segment, Snapshot
 
@@ -45,6 +47,11 @@ class OpenSegment:
             for key, method in pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         }
+
+    @cached_property
+    def columns(self) -> Columns:
+        """Return the metadata by field; read through once, when the first filter comes."""
+        return Columns(self.segment.metadata(row) for row in range(self.segment.rows))
 
     def score(self, query: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the exact score of some rows over their stored vectors: [len(rows)]."""
@@ -96,6 +103,7 @@ class Asked:
     k: int
     candidates: int
     exact: bool = False
+    filter: Filter | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -143,11 +151,13 @@ class View:
     def search(self, asked: Asked) -> list[Hit]:
         """Find candidates, score them, and return the best ``k``; equal scores by id."""
         started = perf_counter()
-        found = self.candidates(asked)
+        masks = self.allowed(asked.filter)
+        exact = asked.exact or self._few(asked, masks)
+        found = self._all(masks) if exact else self.candidates(asked, masks)
         asked.seconds["first_stage"] = perf_counter() - started
         started = perf_counter()
         scorer = self.scorer(asked.query.vectors, found.rows)
-        if asked.exact:
+        if exact:
             scores = scorer(np.arange(len(found.rows)))
             order = np.argsort(-scores, kind="stable")[: asked.k]
             scores = scores[order]
@@ -157,32 +167,54 @@ class View:
         asked.seconds["rerank"] = perf_counter() - started
         return hits[: asked.k]
 
-    def candidates(self, asked: Asked) -> Found:
+    def allowed(self, wanted: Filter | None) -> list[NDArray[np.bool_]]:
+        """Say of every row of every segment whether it is live and passes the filter."""
+        masks = [np.asarray(segment.live, dtype=bool) for segment in self.filled]
+        if wanted is None:
+            return masks
+        columns = [self.segments[segment.name].columns for segment in self.filled]
+        return [mask & one.mask(wanted) for mask, one in zip(masks, columns, strict=True)]
+
+    def _few(self, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> bool:
+        """Say whether a filter leaves no more documents than would be scored anyway.
+
+        Then all of them are scored: a first stage could only lose some.
+        """
+        if asked.filter is None or isinstance(self.pipeline.recipe.reranker, Unranked):
+            return False
+        return sum(int(mask.sum()) for mask in masks) <= asked.candidates
+
+    def _all(self, masks: Sequence[NDArray[np.bool_]]) -> Found:
+        passing = np.concatenate([np.zeros(0, dtype=bool), *masks])
+        rows = self.by_id[passing[self.by_id]]
+        return Found(rows, np.zeros(len(rows), dtype=np.float32))
+
+    def candidates(self, asked: Asked, masks: Sequence[NDArray[np.bool_]] | None = None) -> Found:
         """Ask the first stages of all segments and join their answers."""
+        masks = self.allowed(asked.filter) if masks is None else masks
         stages = [
             (key, method)
             for key, method in self.pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         ]
-        if asked.exact or any(isinstance(method, Exhaustive) for _, method in stages):
-            return Found(self.by_id, np.zeros(len(self.by_id), dtype=np.float32))
-        found = [self._stage(key, asked) for key, _ in stages]
+        if any(isinstance(method, Exhaustive) for _, method in stages):
+            return self._all(masks)
+        found = [self._stage(key, asked, masks) for key, _ in stages]
         if len(found) == 1:
             return found[0]
         fusion: Any = self.pipeline.recipe.fusion  # a recipe with several first stages has one
         fused: Found = fusion.fuse(found, asked.candidates)
         return fused
 
-    def _stage(self, key: str, asked: Asked) -> Found:
+    def _stage(self, key: str, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> Found:
         """Ask one first stage in every segment; keep the best candidates over all."""
         rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        parts = zip(self.starts, self.filled, self.searchers[key], strict=False)
-        for start, segment, searcher in parts:
-            allowed = np.asarray(segment.live, dtype=bool)
-            mask = None if allowed.all() else allowed
-            [part] = searcher.search([asked.query], asked.candidates, mask)
-            rows.append(part.rows + start)
-            scores.append(part.scores)
+        for start, mask, searcher in zip(self.starts, masks, self.searchers[key], strict=False):
+            if mask.any():
+                allowed = None if mask.all() else mask
+                [part] = searcher.search([asked.query], asked.candidates, allowed)
+                rows.append(part.rows + start)
+                scores.append(part.scores)
         joined, values = np.concatenate(rows), np.concatenate(scores)
         order = np.lexsort((joined, -values))[: asked.candidates]
         return Found(joined[order], values[order])

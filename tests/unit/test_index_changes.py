@@ -5,6 +5,7 @@ import torch
 
 from colreduce import Index
 from colreduce.errors import BadInput, NotFound
+from colreduce.filters import Columns, parse
 from tests.unit.test_index import DIM, documents, names, queries
 
 RECIPES = [
@@ -117,3 +118,29 @@ def test_every_first_stage_finds_a_new_document_at_once(index):
     new = torch.nn.functional.normalize(torch.ones(2, DIM), dim=1)
     index.add(["new"], embeddings=[new])
     assert index.search(new, k=1)[0].id == "new"
+
+
+@pytest.mark.parametrize("wanted", ["n < 10", {"n": {"gte": 55}}, "n in (1, 2) or n >= 20"])
+def test_a_filter_lets_only_matching_documents_through(index, wanted):
+    index.delete(["d001"])
+    everything = {hit.id: hit.score for hit in index.search(queries()[0], k=60, exact=True)}
+    hits = index.search(queries()[0], k=60, candidates=60, filter=wanted)
+    expected = Columns([{"n": n} for n in range(60)]).mask(parse(wanted))
+    matching = {f"d{n:03d}" for n in expected.nonzero()[0]} - {"d001"}
+    assert {hit.id for hit in hits} == matching
+    assert all(hit.score == pytest.approx(everything[hit.id], 1e-5) for hit in hits)
+
+
+def test_a_small_filtered_set_is_searched_exactly(index):
+    few = "n in (3, 30, 33, 47, 59)"
+    exact = index.search(queries()[1], k=5, exact=True, filter=few)
+    assert [hit.id for hit in index.search(queries()[1], k=5, candidates=5, filter=few)] == [
+        hit.id for hit in exact
+    ]
+    assert len(exact) == 5
+
+
+def test_a_filter_that_cannot_be_read_is_explained(index):
+    with pytest.raises(BadInput, match="wanted a value"):
+        index.search(queries()[0], filter="n >")
+    assert index.search(queries()[0], filter="n = 1000") == []
