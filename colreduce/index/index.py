@@ -294,13 +294,13 @@ class Index:
         self._store.compact(purge=purge, rewrite=partial(merge_first_stages, self._view))
         return self.refresh()
 
-    def save_to(self, target: str | Path) -> int:
+    def snapshot(self, target: str | Path) -> int:
         """Write a complete copy of the newest generation into one new file; return its number."""
         return self._store.save_to(Path(target))
 
     @classmethod
     def restore(cls, source: str | Path, path: str | Path) -> Index:
-        """Make an index in a new folder from a file that `save_to` wrote, every byte checked."""
+        """Make an index in a new folder from a file that `snapshot` wrote, every byte checked."""
         return cls(Store.restore(Path(source), Path(path)), None)
 
     @staticmethod

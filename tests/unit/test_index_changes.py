@@ -93,7 +93,7 @@ def test_purging_leaves_no_byte_of_what_was_deleted(tmp_path):
 
 def test_a_saved_copy_answers_like_the_original(index, tmp_path):
     index.delete(["d003"])
-    assert index.save_to(tmp_path / "copy.tar") == index.generation
+    assert index.snapshot(tmp_path / "copy.tar") == index.generation
     with Index.restore(tmp_path / "copy.tar", tmp_path / "restored") as restored:
         assert answers(restored) == answers(index)
         assert restored.get(["d004"])[0].metadata == {"n": 4}
