@@ -38,7 +38,8 @@ def to_tokens(vectors: Any, field: str = "vectors") -> tensor_pb2.Tokens:
         raise ShapeMismatch(
             f"wanted vectors [tokens, width], got shape {matrix.shape}", field=field
         )
-    check_vectors(matrix.astype(np.float32), field)
+    with np.errstate(over="ignore"):  # what becomes infinite is found below
+        check_vectors(matrix.astype(np.float32), field)
     half = matrix.dtype == np.float16
     kind = tensor_pb2.DTYPE_FP16 if half else tensor_pb2.DTYPE_FP32
     written = np.ascontiguousarray(matrix, dtype=WIRE_TYPES[kind])
@@ -87,7 +88,8 @@ def from_tokens(
     shape = (message.tokens, message.dim)
     matrix = np.frombuffer(message.data, dtype=kind).reshape(shape).astype(np.float32)
     if message.dtype == tensor_pb2.DTYPE_INT8:
-        matrix *= _scales(message, f"{field}.scales")[:, None]
+        with np.errstate(over="ignore"):  # what becomes infinite is found below
+            matrix *= _scales(message, f"{field}.scales")[:, None]
     elif message.scales:
         raise ShapeMismatch("only DTYPE_INT8 has scales", field=f"{field}.scales")
     return check_vectors(matrix, f"{field}.data")

@@ -1,0 +1,160 @@
+"""A few requests run, a few wait, the others are told so at once; who goes away costs nothing."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from colreduce_service.admission import Admission
+from colreduce_service.guard import Guard
+from grpc_health.v1 import health, health_pb2_grpc
+
+from colreduce import Client
+from colreduce.errors import DeadlineExceeded, Overloaded, Unavailable
+from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
+
+QUERY = [[1.0, 0.0]]
+
+
+class Slow(search_pb2_grpc.SearchServicer):
+    """Answers when it is allowed to, and keeps count."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.started = 0
+
+    def Search(self, request: Any, context: Any) -> Any:
+        self.started += 1
+        self.go_on.wait(10)
+        return search_pb2.SearchResponse(generation=1)
+
+
+class Place:
+    """A server with one place to run and two to wait."""
+
+    def __init__(self) -> None:
+        self.slow = Slow()
+        self.admission = Admission(workers=1, queue=2)
+        self.admission.open()
+        self.server = grpc.server(ThreadPoolExecutor(16), interceptors=[Guard(self.admission, str)])
+        search_pb2_grpc.add_SearchServicer_to_server(self.slow, self.server)
+        health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), self.server)
+        self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.server.start()
+
+    def until(self, in_flight: int) -> None:
+        end = time.monotonic() + 5
+        while self.admission.in_flight != in_flight:
+            assert time.monotonic() < end, f"{self.admission.in_flight} requests are in flight"
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    made = Place()
+    yield made
+    made.slow.go_on.set()
+    made.server.stop(0).wait()
+
+
+def test_beyond_the_queue_requests_are_turned_away_at_once_and_health_answers(
+    place: Place,
+) -> None:
+    with Client(place.address, timeout=10) as client, ThreadPoolExecutor(3) as pool:
+        inside = [pool.submit(client.search, QUERY) for _ in range(3)]
+        place.until(3)
+        began = time.monotonic()
+        with pytest.raises(Overloaded, match="1 requests run and 2 wait"):
+            client.search(QUERY)
+        assert client.health() == "SERVING"
+        assert time.monotonic() - began < 1
+        assert place.slow.started == 1
+        place.slow.go_on.set()
+        assert [future.result() for future in inside] == [[], [], []]
+    assert place.slow.started == 3
+
+
+def test_a_request_whose_time_is_up_while_it_waits_is_never_started(place: Place) -> None:
+    with Client(place.address, timeout=10) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.search, QUERY)
+        place.until(1)
+        with pytest.raises(DeadlineExceeded):
+            client.search(QUERY, timeout=0.1)
+        place.until(1)
+        place.slow.go_on.set()
+        assert first.result() == []
+    assert place.slow.started == 1
+
+
+def test_a_caller_that_goes_away_gives_its_place_in_the_queue_back(place: Place) -> None:
+    with grpc.insecure_channel(place.address) as channel:
+        stub = search_pb2_grpc.SearchStub(channel)
+        calls = [stub.Search.future(search_pb2.SearchRequest(), timeout=10) for _ in range(3)]
+        place.until(3)
+        waiting = [call for call in calls if not call.done()][1:]
+        waiting[0].cancel()
+        waiting[1].cancel()
+        # One of the two may have been the running one; its handler goes on, its place stays.
+        end = time.monotonic() + 5
+        while place.admission.in_flight > 2 and time.monotonic() < end:
+            time.sleep(0.005)
+        assert place.admission.in_flight <= 2
+        place.slow.go_on.set()
+        place.until(0)
+    assert place.slow.started <= 2
+
+
+def test_waiting_requests_run_in_the_order_of_their_arrival() -> None:
+    admission, order = Admission(workers=1, queue=8), []
+    admission.open()
+    release = threading.Event()
+
+    def run(name: int) -> None:
+        with admission.enter(Present(), Forever()):  # type: ignore[arg-type]
+            order.append(name)
+            release.wait(5)
+
+    threads = []
+    for name in range(5):
+        threads.append(threading.Thread(target=run, args=(name,)))
+        threads[-1].start()
+        while admission.in_flight != name + 1:
+            time.sleep(0.001)
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_closed_admission_says_why_and_lets_those_inside_finish(place: Place) -> None:
+    with Client(place.address, timeout=10) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.search, QUERY)
+        place.until(1)
+        place.admission.close("the server is shutting down")
+        with pytest.raises(Unavailable, match="shutting down"):
+            client.search(QUERY)
+        place.slow.go_on.set()
+        assert first.result() == []
+    assert place.admission.in_flight == 0
+
+
+class Present:
+    """A caller that stays."""
+
+    def add_callback(self, callback: Any) -> bool:
+        return True
+
+
+class Forever:
+    """A deadline that does not come."""
+
+    def left(self) -> float:
+        return 5.0
+
+    def check(self) -> None:
+        return None

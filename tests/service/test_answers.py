@@ -1,0 +1,145 @@
+"""The server answers what the library answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from colreduce import Client, Index
+from colreduce.errors import BadInput, Damaged, NotFound
+from colreduce.rpc import codec
+from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
+from tests.service.running import Running
+
+
+@pytest.mark.parametrize("name", ["reduced", "staged"])
+@pytest.mark.parametrize(
+    "options", [{}, {"k": 3}, {"k": 1000}, {"candidates": 2, "k": 2}, {"exact": True}]
+)
+def test_hits_are_those_of_the_library_id_for_id_and_score_for_score(
+    folder: Path, client: Client, queries: list[np.ndarray], name: str, options: dict[str, int]
+) -> None:
+    with Index.open(folder / name) as index:
+        for query in queries:
+            expected = index.search(query, **options)
+            assert client.search(query, collection=name, **options) == expected
+            assert expected[0].metadata["big"] > 2**60 - 1
+
+
+def test_many_queries_in_one_request_are_answered_as_one_by_one(
+    folder: Path, client: Client, queries: list[np.ndarray]
+) -> None:
+    many = queries * 20  # more than one request holds
+    with Index.open(folder / "reduced") as index:
+        assert client.search_many(many, k=4) == index.search_many(many, k=4)
+    assert client.search_many([]) == []
+
+
+def test_half_precision_and_int8_queries_are_read_as_the_numbers_they_stand_for(
+    folder: Path, server: Running, client: Client, queries: list[np.ndarray]
+) -> None:
+    half = queries[0].astype(np.float16)
+    scales = (np.abs(queries[0]).max(1) / 127).astype(np.float32)
+    codes = np.round(queries[0] / scales[:, None]).astype(np.int8)
+    with Index.open(folder / "reduced") as index:
+        assert client.search(half) == index.search(half.astype(np.float32))
+        expected = index.search(codes.astype(np.float32) * scales[:, None])
+    with grpc.insecure_channel(server.address) as channel:
+        answer = search_pb2_grpc.SearchStub(channel).Search(
+            search_pb2.SearchRequest(
+                collection="reduced",
+                query=search_pb2.Query(vectors=codec.quantised_tokens(codes, scales)),
+            )
+        )
+    assert [(hit.id, hit.score) for hit in answer.hits] == [(hit.id, hit.score) for hit in expected]
+
+
+def test_ten_hits_come_back_when_k_is_left_out(server: Running, queries: list[np.ndarray]) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        answer = search_pb2_grpc.SearchStub(channel).Search(
+            search_pb2.SearchRequest(
+                collection="reduced",
+                query=search_pb2.Query(vectors=codec.to_tokens(queries[0])),
+                omit_metadata=True,
+            )
+        )
+    assert len(answer.hits) == 10
+    assert answer.generation == 2
+    assert {hit.metadata_json for hit in answer.hits} == {""}
+
+
+def test_documents_come_back_with_text_and_metadata_in_the_order_asked(
+    folder: Path, client: Client
+) -> None:
+    with Index.open(folder / "reduced") as index:
+        assert client.get(["doc-7", "doc-3"]) == index.get(["doc-7", "doc-3"])
+    assert client.get(["doc-7"])[0].text == "text 7"
+    with pytest.raises(NotFound, match="doc-60"):
+        client.get(["doc-1", "doc-60"])
+    with pytest.raises(BadInput, match="list of ids"):
+        client.get("doc-1")
+
+
+def test_describe_says_what_the_library_says(folder: Path, client: Client) -> None:
+    with Index.open(folder / "reduced") as index:
+        expected = index.describe()
+    given = client.describe()
+    del expected["path"]
+    assert {key: given[key] for key in expected} == expected
+    assert given["name"] == "reduced"
+    assert given["losses"] == []
+    assert given["text_queries"] is False
+    assert "built from vectors" in given["text_queries_problem"]
+
+
+def test_a_loss_ledger_that_was_noted_is_described_stage_by_stage(tmp_path: Path) -> None:
+    from colreduce_service.open_indexes import OpenIndexes
+    from colreduce_service.servicer import AdminServicer
+
+    from colreduce.rpc.v1 import admin_pb2
+
+    ledger = [{"stage": "ward(factor=2)", "agreement@10": 0.9}, {"stage": "int8", "nDCG@10": 0.5}]
+    with Index.create(tmp_path / "one", recipe="exact", dim=4) as index:
+        index.add(["a"], embeddings=[np.eye(4, dtype=np.float32)])
+        index.note(losses=ledger, source="nfcorpus")
+    indexes = OpenIndexes(tmp_path / "one")
+    indexes.open()
+    described = AdminServicer(indexes).Describe(admin_pb2.DescribeRequest(), None)
+    indexes.close()
+    assert [(one.stage, dict(one.measures)) for one in described.losses] == [
+        ("ward(factor=2)", {"agreement@10": 0.9}),
+        ("int8", {"nDCG@10": 0.5}),
+    ]
+    assert codec.read_metadata(described.notes_json) == {"source": "nfcorpus"}
+
+
+def test_a_damaged_collection_is_refused_by_name_and_the_others_are_served(
+    client: Client, queries: list[np.ndarray]
+) -> None:
+    listed = {one.name: one for one in client.collections()}
+    assert sorted(listed) == ["broken", "reduced", "staged"]
+    assert [listed[name].ready for name in sorted(listed)] == [False, True, True]
+    assert listed["reduced"].documents == 60
+    assert "segments/" in listed["broken"].problem
+    with pytest.raises(Damaged, match="segments/"):
+        client.search(queries[0], collection="broken")
+    assert len(client.search(queries[0])) == 10
+
+
+def test_paths_of_the_server_are_not_told(folder: Path, client: Client) -> None:
+    with pytest.raises(Damaged) as caught:
+        client.search(np.eye(16), collection="broken")
+    assert str(folder) not in str(caught.value)
+    assert str(folder) not in client.collections()[0].problem
+
+
+def test_one_client_serves_many_threads(client: Client, queries: list[np.ndarray]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    expected = client.search_many(queries)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(client.search, queries * 10))
+    assert found == expected * 10
