@@ -9,7 +9,7 @@ One client keeps one connection and may be shared between threads.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -109,6 +109,7 @@ class Client:
         collection: str | None = None,
         candidates: int | None = None,
         exact: bool = False,
+        filter: Mapping[str, Any] | str | None = None,
         metadata: bool = True,
         timeout: float | None = None,
     ) -> list[Hit]:
@@ -116,6 +117,8 @@ class Client:
 
         candidates  documents asked of the first stage; the recipe's number when left out
         exact       score every document, whatever the recipe says
+        filter      what the metadata must be, such as ``{"year": {"gte": 2019}}`` or
+                    ``"year >= 2019 and lang in (en, de)"``
         metadata    return the documents' metadata, too
         """
         request = search_pb2.SearchRequest(
@@ -124,6 +127,7 @@ class Client:
             k=_count(k, limits.K, "k"),
             candidates=_candidates(candidates),
             exact=exact,
+            filter=_filter(filter),
             omit_metadata=not metadata,
         )
         return _hits(self._call(self._search.Search, request, timeout or self.timeout).hits)
@@ -136,6 +140,7 @@ class Client:
         collection: str | None = None,
         candidates: int | None = None,
         exact: bool = False,
+        filter: Mapping[str, Any] | str | None = None,
         metadata: bool = True,
         timeout: float | None = None,
     ) -> list[list[Hit]]:
@@ -148,6 +153,7 @@ class Client:
                 k=_count(k, limits.K, "k"),
                 candidates=_candidates(candidates),
                 exact=exact,
+                filter=_filter(filter),
                 omit_metadata=not metadata,
             )
             answer = self._call(self._search.BatchSearch, request, timeout or OTHER_SECONDS)
@@ -259,6 +265,14 @@ def _count(value: Any, most: int, field: str) -> int:
 
 def _candidates(value: int | None) -> int | None:
     return None if value is None else _count(value, limits.CANDIDATES, "candidates")
+
+
+def _filter(wanted: Mapping[str, Any] | str | None) -> str:
+    if wanted is None or (isinstance(wanted, str) and wanted.strip()):
+        return wanted or ""
+    if isinstance(wanted, Mapping):
+        return codec.to_json(wanted, "filter")
+    raise BadInput(f"wanted a mapping of fields or a line of text, got {wanted!r}", field="filter")
 
 
 def _parts(queries: list[search_pb2.Query]) -> Iterator[list[search_pb2.Query]]:

@@ -119,9 +119,12 @@ def check_vectors(matrix: Matrix, field: str) -> Matrix:
     return matrix
 
 
-def to_json(value: Mapping[str, Any] | None) -> str:
+def to_json(value: Mapping[str, Any] | None, field: str = "") -> str:
     """Write a mapping as compact JSON; nothing for an empty one."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
+    except TypeError as error:
+        raise BadInput(f"cannot be written as JSON: {error}", field=field) from error
 
 
 def read_metadata(text: str) -> dict[str, Any]:
@@ -131,8 +134,7 @@ def read_metadata(text: str) -> dict[str, Any]:
 
 def from_json(text: str, field: str, *, most: int) -> dict[str, Any]:
     """Read a JSON object that somebody sent; nothing is an empty one."""
-    if len(text.encode()) > most:
-        raise BadInput(f"at most {most:,} bytes, got {len(text.encode()):,}", field=field)
+    limits.check_size(text, most, field, "the JSON text")
     if not text:
         return {}
     if _deepest(text) > JSON_DEPTH:

@@ -54,11 +54,16 @@ def check_count(value: int, most: int, field: str, what: str) -> int:
     return value
 
 
+def check_size(text: str, most: int, field: str, what: str) -> None:
+    """Raise if a text takes more than ``most`` bytes."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size > most:
+        raise BadInput(f"{what} is at most {most:,} bytes long, got {size:,}", field=field)
+
+
 def check_text(text: str, field: str) -> str:
     """Return a query's text if there is some and not too much."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size > TEXT_BYTES:
-        raise BadInput(f"a text is at most {TEXT_BYTES:,} bytes long, got {size:,}", field=field)
+    check_size(text, TEXT_BYTES, field, "a text")
     if not text.strip():
         raise BadInput("the text is empty", field=field)
     return text

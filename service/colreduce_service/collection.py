@@ -6,7 +6,8 @@ import copy
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class Collection:
         *,
         candidates: int | None,
         exact: bool,
+        filter: Mapping[str, Any] | str | None,
         check: Callable[[], None],
     ) -> tuple[int, list[list[Hit]]]:
         """Answer queries, all on one generation; return its number and a list of hits for each.
@@ -84,13 +86,9 @@ class Collection:
         """
         index = self.index
         view = index.view
-        texts = any(isinstance(query, str) for query in queries)
-        if texts:
-            with ENCODING:
-                check()
-                asked = index.ask(queries, k, candidates=candidates, exact=exact)
-        else:
-            asked = index.ask(queries, k, candidates=candidates, exact=exact)
+        with ENCODING if any(isinstance(query, str) for query in queries) else nullcontext():
+            check()
+            asked = index.ask(queries, k, candidates=candidates, exact=exact, filter=filter)
         found = []
         for one in asked:
             check()

@@ -112,8 +112,21 @@ def _search(
     if candidates is not None:
         limits.check_count(candidates, limits.CANDIDATES, "candidates", "candidates")
     return collection.search(
-        queries, k, candidates=candidates, exact=request.exact, check=Deadline(context).check
+        queries,
+        k,
+        candidates=candidates,
+        exact=request.exact,
+        filter=_filter(request.filter),
+        check=Deadline(context).check,
     )
+
+
+def _filter(text: str) -> dict[str, Any] | str | None:
+    """Return a filter as the index reads it: a mapping for JSON, else one line."""
+    if text.lstrip().startswith("{"):
+        return codec.from_json(text, "filter", most=limits.FILTER_BYTES)
+    limits.check_size(text, limits.FILTER_BYTES, "filter", "a filter")
+    return text or None
 
 
 def _query(query: search_pb2.Query, field: str, collection: Collection) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -17,10 +18,21 @@ from tests.service.running import Running
 
 @pytest.mark.parametrize("name", ["reduced", "staged"])
 @pytest.mark.parametrize(
-    "options", [{}, {"k": 3}, {"k": 1000}, {"candidates": 2, "k": 2}, {"exact": True}]
+    "options",
+    [
+        {},
+        {"k": 3},
+        {"k": 1000},
+        {"candidates": 2, "k": 2},
+        {"exact": True},
+        {"filter": {"number": {"gte": 50}}},
+        {"filter": "number < 7 and not number in (1, 2)", "k": 20},
+        {"filter": {"big": 2**60 + 3}},
+        {"filter": {}},
+    ],
 )
 def test_hits_are_those_of_the_library_id_for_id_and_score_for_score(
-    folder: Path, client: Client, queries: list[np.ndarray], name: str, options: dict[str, int]
+    folder: Path, client: Client, queries: list[np.ndarray], name: str, options: dict[str, Any]
 ) -> None:
     with Index.open(folder / name) as index:
         for query in queries:
@@ -36,6 +48,12 @@ def test_many_queries_in_one_request_are_answered_as_one_by_one(
     with Index.open(folder / "reduced") as index:
         assert client.search_many(many, k=4) == index.search_many(many, k=4)
     assert client.search_many([]) == []
+    numbers = {
+        hit.metadata["number"]
+        for hits in client.search_many(queries, filter="number = 4 or number = 9")
+        for hit in hits
+    }
+    assert numbers == {4, 9}
 
 
 def test_half_precision_and_int8_queries_are_read_as_the_numbers_they_stand_for(

@@ -58,11 +58,12 @@ class SearchRequest(google.protobuf.message.Message):
     CANDIDATES_FIELD_NUMBER: builtins.int
     EXACT_FIELD_NUMBER: builtins.int
     OMIT_METADATA_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     collection: builtins.str
     """Which collection. May be left out when the server has exactly one."""
     k: builtins.int
     """How many documents to return: 1 to 1000. Default 10. Fewer come back when the collection
-    holds fewer.
+    holds fewer, or the filter lets fewer through.
     """
     candidates: builtins.int
     """How many documents the first stage hands on to be scored exactly: 1 to 10,000.
@@ -72,6 +73,11 @@ class SearchRequest(google.protobuf.message.Message):
     """Score every document and skip the first stage. Slow on large collections; the yardstick."""
     omit_metadata: builtins.bool
     """Leave the metadata out of the hits. Default: it is returned."""
+    filter: builtins.str
+    """Which documents may be returned, by their metadata: one line such as
+    `year >= 2019 and lang in (en, de)`, or the same as a JSON object, which begins with a brace:
+    {"year": {"gte": 2019}, "lang": ["en", "de"]}. At most 16 KiB. Default: all documents.
+    """
     @property
     def query(self) -> global___Query:
         """What is searched for. Must be set."""
@@ -85,9 +91,10 @@ class SearchRequest(google.protobuf.message.Message):
         candidates: builtins.int | None = ...,
         exact: builtins.bool = ...,
         omit_metadata: builtins.bool = ...,
+        filter: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_candidates", b"_candidates", "_k", b"_k", "candidates", b"candidates", "k", b"k", "query", b"query"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_candidates", b"_candidates", "_k", b"_k", "candidates", b"candidates", "collection", b"collection", "exact", b"exact", "k", b"k", "omit_metadata", b"omit_metadata", "query", b"query"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_candidates", b"_candidates", "_k", b"_k", "candidates", b"candidates", "collection", b"collection", "exact", b"exact", "filter", b"filter", "k", b"k", "omit_metadata", b"omit_metadata", "query", b"query"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_candidates", b"_candidates"]) -> typing.Literal["candidates"] | None: ...
     @typing.overload
@@ -161,6 +168,7 @@ class BatchSearchRequest(google.protobuf.message.Message):
     CANDIDATES_FIELD_NUMBER: builtins.int
     EXACT_FIELD_NUMBER: builtins.int
     OMIT_METADATA_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     collection: builtins.str
     """Which collection. May be left out when the server has exactly one."""
     k: builtins.int
@@ -170,6 +178,8 @@ class BatchSearchRequest(google.protobuf.message.Message):
     exact: builtins.bool
     """As in SearchRequest, for every query."""
     omit_metadata: builtins.bool
+    """As in SearchRequest, for every query."""
+    filter: builtins.str
     """As in SearchRequest, for every query."""
     @property
     def queries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Query]:
@@ -184,9 +194,10 @@ class BatchSearchRequest(google.protobuf.message.Message):
         candidates: builtins.int | None = ...,
         exact: builtins.bool = ...,
         omit_metadata: builtins.bool = ...,
+        filter: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_candidates", b"_candidates", "_k", b"_k", "candidates", b"candidates", "k", b"k"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_candidates", b"_candidates", "_k", b"_k", "candidates", b"candidates", "collection", b"collection", "exact", b"exact", "k", b"k", "omit_metadata", b"omit_metadata", "queries", b"queries"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_candidates", b"_candidates", "_k", b"_k", "candidates", b"candidates", "collection", b"collection", "exact", b"exact", "filter", b"filter", "k", b"k", "omit_metadata", b"omit_metadata", "queries", b"queries"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_candidates", b"_candidates"]) -> typing.Literal["candidates"] | None: ...
     @typing.overload
