@@ -188,7 +188,7 @@ class Client:
         answer = self._call(self._admin.ListCollections, request, timeout or OTHER_SECONDS)
         return [
             Collection(one.name, one.ready, one.problem, one.generation, one.documents)
-            for one in answer.collections
+            for one in answer.entries
         ]
 
     def describe(

@@ -75,10 +75,8 @@ class AdminServicer(admin_pb2_grpc.AdminServicer):
         self, request: admin_pb2.ListCollectionsRequest, context: grpc.ServicerContext
     ) -> admin_pb2.ListCollectionsResponse:
         """Return the collections, those that cannot be opened included."""
-        collections = [
-            _collection(one, self._indexes.say(one.problem)) for one in self._indexes.all()
-        ]
-        return admin_pb2.ListCollectionsResponse(collections=collections)
+        entries = [_collection(one, self._indexes.say(one.problem)) for one in self._indexes.all()]
+        return admin_pb2.ListCollectionsResponse(entries=entries)
 
     def Describe(
         self, request: admin_pb2.DescribeRequest, context: grpc.ServicerContext

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63olreduce/rpc/v1/admin.proto\x12\x10\x63olreduce.rpc.v1\"\x18\n\x16ListCollectionsRequest\"L\n\x17ListCollectionsResponse\x12\x31\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32\x1c.colreduce.rpc.v1.Collection\"a\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x11\n\tdocuments\x18\x05 \x01(\x04\"%\n\x0f\x44\x65scribeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"K\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x15\n\ridentity_json\x18\x04 \x01(\t\"\x88\x01\n\tStageLoss\x12\r\n\x05stage\x18\x01 \x01(\t\x12;\n\x08measures\x18\x02 \x03(\x0b\x32).colreduce.rpc.v1.StageLoss.MeasuresEntry\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd2\x04\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12\x10\n\x08segments\x18\x04 \x01(\r\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x0b\n\x03\x64im\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12*\n\x07\x65ncoder\x18\x08 \x01(\x0b\x32\x19.colreduce.rpc.v1.Encoder\x12\x14\n\x0ctext_queries\x18\t \x01(\x08\x12\x1c\n\x14text_queries_problem\x18\n \x01(\t\x12\x42\n\x08versions\x18\x0b \x03(\x0b\x32\x30.colreduce.rpc.v1.DescribeResponse.VersionsEntry\x12\x16\n\x0etokens_per_doc\x18\x0c \x01(\x01\x12\x17\n\x0fvectors_per_doc\x18\r \x01(\x01\x12\x19\n\x11raw_bytes_per_doc\x18\x0e \x01(\x01\x12<\n\x05\x62ytes\x18\x0f \x03(\x0b\x32-.colreduce.rpc.v1.DescribeResponse.BytesEntry\x12+\n\x06losses\x18\x10 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageLoss\x12\x12\n\nnotes_json\x18\x11 \x01(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\xc2\x01\n\x05\x41\x64min\x12\x66\n\x0fListCollections\x12(.colreduce.rpc.v1.ListCollectionsRequest\x1a).colreduce.rpc.v1.ListCollectionsResponse\x12Q\n\x08\x44\x65scribe\x12!.colreduce.rpc.v1.DescribeRequest\x1a\".colreduce.rpc.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63olreduce/rpc/v1/admin.proto\x12\x10\x63olreduce.rpc.v1\"\x18\n\x16ListCollectionsRequest\"H\n\x17ListCollectionsResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.colreduce.rpc.v1.Collection\"a\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x11\n\tdocuments\x18\x05 \x01(\x04\"%\n\x0f\x44\x65scribeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"K\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x15\n\ridentity_json\x18\x04 \x01(\t\"\x88\x01\n\tStageLoss\x12\r\n\x05stage\x18\x01 \x01(\t\x12;\n\x08measures\x18\x02 \x03(\x0b\x32).colreduce.rpc.v1.StageLoss.MeasuresEntry\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xd2\x04\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12\x10\n\x08segments\x18\x04 \x01(\r\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x0b\n\x03\x64im\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12*\n\x07\x65ncoder\x18\x08 \x01(\x0b\x32\x19.colreduce.rpc.v1.Encoder\x12\x14\n\x0ctext_queries\x18\t \x01(\x08\x12\x1c\n\x14text_queries_problem\x18\n \x01(\t\x12\x42\n\x08versions\x18\x0b \x03(\x0b\x32\x30.colreduce.rpc.v1.DescribeResponse.VersionsEntry\x12\x16\n\x0etokens_per_doc\x18\x0c \x01(\x01\x12\x17\n\x0fvectors_per_doc\x18\r \x01(\x01\x12\x19\n\x11raw_bytes_per_doc\x18\x0e \x01(\x01\x12<\n\x05\x62ytes\x18\x0f \x03(\x0b\x32-.colreduce.rpc.v1.DescribeResponse.BytesEntry\x12+\n\x06losses\x18\x10 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageLoss\x12\x12\n\nnotes_json\x18\x11 \x01(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\xc2\x01\n\x05\x41\x64min\x12\x66\n\x0fListCollections\x12(.colreduce.rpc.v1.ListCollectionsRequest\x1a).colreduce.rpc.v1.ListCollectionsResponse\x12Q\n\x08\x44\x65scribe\x12!.colreduce.rpc.v1.DescribeRequest\x1a\".colreduce.rpc.v1.DescribeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,23 +40,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=50
   _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=74
   _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=76
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=152
-  _globals['_COLLECTION']._serialized_start=154
-  _globals['_COLLECTION']._serialized_end=251
-  _globals['_DESCRIBEREQUEST']._serialized_start=253
-  _globals['_DESCRIBEREQUEST']._serialized_end=290
-  _globals['_ENCODER']._serialized_start=292
-  _globals['_ENCODER']._serialized_end=367
-  _globals['_STAGELOSS']._serialized_start=370
-  _globals['_STAGELOSS']._serialized_end=506
-  _globals['_STAGELOSS_MEASURESENTRY']._serialized_start=459
-  _globals['_STAGELOSS_MEASURESENTRY']._serialized_end=506
-  _globals['_DESCRIBERESPONSE']._serialized_start=509
-  _globals['_DESCRIBERESPONSE']._serialized_end=1103
-  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_start=1010
-  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_end=1057
-  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_start=1059
-  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_end=1103
-  _globals['_ADMIN']._serialized_start=1106
-  _globals['_ADMIN']._serialized_end=1300
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=148
+  _globals['_COLLECTION']._serialized_start=150
+  _globals['_COLLECTION']._serialized_end=247
+  _globals['_DESCRIBEREQUEST']._serialized_start=249
+  _globals['_DESCRIBEREQUEST']._serialized_end=286
+  _globals['_ENCODER']._serialized_start=288
+  _globals['_ENCODER']._serialized_end=363
+  _globals['_STAGELOSS']._serialized_start=366
+  _globals['_STAGELOSS']._serialized_end=502
+  _globals['_STAGELOSS_MEASURESENTRY']._serialized_start=455
+  _globals['_STAGELOSS_MEASURESENTRY']._serialized_end=502
+  _globals['_DESCRIBERESPONSE']._serialized_start=505
+  _globals['_DESCRIBERESPONSE']._serialized_end=1099
+  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_start=1006
+  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_end=1053
+  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_start=1055
+  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_end=1099
+  _globals['_ADMIN']._serialized_start=1102
+  _globals['_ADMIN']._serialized_end=1296
 # @@protoc_insertion_point(module_scope)

@@ -30,17 +30,17 @@ class ListCollectionsResponse(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
-    COLLECTIONS_FIELD_NUMBER: builtins.int
+    ENTRIES_FIELD_NUMBER: builtins.int
     @property
-    def collections(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Collection]:
+    def entries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Collection]:
         """In the order of their names."""
 
     def __init__(
         self,
         *,
-        collections: collections.abc.Iterable[global___Collection] | None = ...,
+        entries: collections.abc.Iterable[global___Collection] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["collections", b"collections"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["entries", b"entries"]) -> None: ...
 
 global___ListCollectionsResponse = ListCollectionsResponse
 
