@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from colreduce.codec.base import Codec, Codes
+from colreduce.codec.scales import checked_half
 from colreduce.method import State
 
 
@@ -42,8 +43,8 @@ class Fp16(Codec):
     when = "Where the order must not change and half the bytes are welcome."
 
     def encode(self, tokens: Tensor, state: State) -> Codes:
-        """Round to half precision."""
-        return {"tokens": tokens.half()}
+        """Round to half precision; a number too large for it is refused, not made infinite."""
+        return {"tokens": checked_half(tokens, "fp16")}
 
     def decode(self, codes: Codes, state: State) -> Tensor:
         """Widen to single precision, exactly."""
@@ -55,7 +56,7 @@ class Fp16(Codec):
 
     def error_bound(self, query: Tensor, codes: Codes, state: State) -> float:
         """Half a unit in the last of 11 bits, plus what denormal numbers lose outright."""
-        lengths = query.double().norm(dim=1).sum()
-        longest = codes["tokens"].double().norm(dim=1).max()
-        tiny = query.double().abs().sum() * 2.0**-25
-        return float(lengths * longest * 2.0**-10 + tiny)
+        # Rounding moves a number by at most 2**-11 of what it is rounded to, or by 2**-25.
+        products = query.double().abs() @ codes["tokens"].double().abs().T
+        tiny = query.double().abs().sum(1, keepdim=True) * 2.0**-25
+        return float((products * 2.0**-11 + tiny).amax(1).sum())

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor
 
 from colreduce.codec.base import Codec, Codes
+from colreduce.codec.integers import integer_products, query_error
+from colreduce.codec.scales import half_scales, half_steps, steps_of
 from colreduce.method import State
+
+STEPS = 127
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,31 +27,25 @@ class Int8(Codec):
 
     def encode(self, tokens: Tensor, state: State) -> Codes:
         """Round every vector to steps of a 127th of its largest number."""
-        largest = tokens.float().abs().amax(1).clamp_min(1e-6)
-        # The scale is rounded first, and up, so that no number passes 127 afterwards.
-        scales = (largest / 127).half()
-        scales = torch.where(scales.float() * 127 < largest, _next_up(scales), scales)
-        steps = (tokens.float() / scales.float()[:, None]).round().clamp(-127, 127)
-        return {"tokens": steps.to(torch.int8), "scales": scales}
+        tokens = tokens.float()
+        scales = half_scales(tokens.abs().amax(1), STEPS)
+        return {"tokens": steps_of(tokens, scales[:, None], STEPS).to(torch.int8), "scales": scales}
 
     def decode(self, codes: Codes, state: State) -> Tensor:
-        """Multiply the steps by their vector's scale."""
+        """Multiply the steps by their vector's scale; exact in float32."""
         return codes["tokens"].float() * codes["scales"].float()[:, None]
 
     def similarities(self, query: Tensor, codes: Codes, state: State) -> Tensor:
         """Multiply with the steps and scale the products: [q, t]."""
-        products = query.float() @ codes["tokens"].float().T
-        return products.mul_(codes["scales"].float())
+        return integer_products(query.float(), [codes["tokens"]], codes["scales"])
 
     def bytes_per_vector(self, dim: int) -> float:
         """Return 1 per number and 2 for the scale."""
         return dim + 2.0
 
     def error_bound(self, query: Tensor, codes: Codes, state: State) -> float:
-        """Half a step in every number of the coarsest vector."""
-        return float(0.5 * codes["scales"].double().max() * query.double().abs().sum())
-
-
-def _next_up(values: Tensor) -> Tensor:
-    """Return the next larger half-precision number of each positive one."""
-    return (values.view(torch.int16) + 1).view(torch.float16)
+        """Half a step in every number of the coarsest vector, and what the query's layers lose."""
+        scales = codes["scales"].double()
+        rounding = query.double().abs().sum(1, keepdim=True) * half_steps(codes["scales"])
+        sums = codes["tokens"].double().abs().sum(1) * scales
+        return float((rounding + query_error(query, sums)).amax(1).sum())

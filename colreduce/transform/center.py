@@ -27,7 +27,7 @@ class Center(Transform):
 
     name = "center"
     paper = "Mu and Viswanath 2018, arXiv 1702.01417 (its first step)"
-    when = "Before binary codes or fde, when the mean cosine of two random tokens is high."
+    when = "Before hashing (fde), when the mean cosine of two random tokens is high; compare first."
     renormalise: bool = parameter(True, "scale the differences back to unit length")
 
     def fit(self, sample: Ragged, *, seed: int) -> State:
