@@ -83,6 +83,8 @@ class SingleVector(FirstStage):
 
     def open(self, parts: Parts, state: State) -> Searcher:
         """Open the segment's store."""
+        if not parts.documents:
+            return _NoDocuments()
         return _Searcher(self, state, self._store.open(parts, _learned(state), effort=self.effort))
 
     def merge(
@@ -119,6 +121,16 @@ class _Builder:
     def finish(self) -> Mapping[str, Part]:
         """Return what the store could not write before the end."""
         return self.inner.finish()
+
+
+class _NoDocuments:
+    """A segment that holds deletions only."""
+
+    def search(
+        self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> list[Found]:
+        """Find nothing."""
+        return [Found(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""FAISS is found or its absence is explained; its bytes go out and come back whole."""
+
+from __future__ import annotations
+
+import io
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from colreduce.candidates.vectors import VECTOR_STORES, kinds, library
+from colreduce.errors import MissingDependency
+
+
+def test_a_missing_faiss_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'colreduce\[cpu\]'"):
+        library.load_faiss()
+
+
+def test_the_empty_folder_that_a_removal_leaves_is_not_taken_for_faiss(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", types.ModuleType("faiss"))
+    with pytest.raises(MissingDependency, match="half removed"):
+        library.load_faiss()
+
+
+def test_small_segments_and_flat_stores_need_no_faiss(monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    vectors = np.eye(4, dtype=np.float32)
+    for store in VECTOR_STORES.values():
+        state = store.fit(vectors, seed=0)
+        builder = store.builder(state)
+        rows = builder.add(vectors)
+        assert {**rows, **builder.finish()}.keys() <= {"vectors", "scales"}
+
+
+def test_an_index_is_read_from_the_bytes_that_were_written():
+    faiss = library.load_faiss()
+    vectors = np.eye(8, dtype=np.float32)
+    index = faiss.IndexFlatIP(8)
+    index.add(vectors)
+    stream = io.BytesIO()
+    library.written(index)(stream)
+    content = np.frombuffer(stream.getvalue(), np.uint8)
+    again = library.read(content)
+    assert again.search(vectors, 1)[1][:, 0].tolist() == list(range(8))
+    assert library.emptied(content).ntotal == 0
+
+
+@pytest.mark.parametrize(
+    ("width", "most", "size"), [(128, 8, 8), (384, 4, 4), (33, 8, 3), (7, 4, 1), (4, 8, 4)]
+)
+def test_numbers_are_coded_in_groups_that_divide_the_width(width, most, size):
+    assert kinds.group_size(width, most) == size
+
+
+@pytest.mark.parametrize(
+    ("vectors", "lists"), [(1, 4), (4096, 256), (65_536, 1024), (1 << 20, 4096)]
+)
+def test_lists_grow_with_the_root_of_the_vectors(vectors, lists):
+    assert kinds.lists_for(vectors) == lists
+
+
+@pytest.mark.gpu
+def test_an_index_goes_to_the_gpu_and_finds_the_same():
+    faiss = library.load_faiss()
+    vectors = np.random.default_rng(0).standard_normal((5000, 64)).astype(np.float32)
+    index = library.train(kinds.IVF.make(64, 5000), vectors)
+    index.add(vectors)
+    on_gpu = library.on_gpu(index)
+    if on_gpu is None:
+        pytest.skip("this FAISS has no GPU")
+    given = faiss.SearchParametersIVF(nprobe=16)
+    here, there = (i.search(vectors[:20], 5, params=given)[1] for i in (index, on_gpu))
+    assert (here == there).mean() > 0.95
