@@ -209,11 +209,13 @@ class Client:
             "encoder": codec.read_metadata(answer.encoder.identity_json) or None,
             "text_queries": answer.text_queries,
             "text_queries_problem": answer.text_queries_problem,
-            "versions": dict(answer.versions),
+            "versions": dict(sorted(answer.versions.items())),
             **{name: getattr(answer, name) for name in figures},
-            "bytes": dict(answer.bytes),
-            "bytes_per_doc": {name: size / rows for name, size in answer.bytes.items()},
-            "losses": [{"stage": one.stage, **one.measures} for one in answer.losses],
+            "bytes": dict(sorted(answer.bytes.items())),
+            "bytes_per_doc": {name: size / rows for name, size in sorted(answer.bytes.items())},
+            "losses": [
+                {"stage": one.stage, **dict(sorted(one.measures.items()))} for one in answer.losses
+            ],
             "notes": codec.read_metadata(answer.notes_json),
         }
 

