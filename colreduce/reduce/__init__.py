@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from colreduce.reduce.agglomerative import Agglomerative
 from colreduce.reduce.base import Reducer
 from colreduce.reduce.cover import Cover
 from colreduce.reduce.dart import Dart
@@ -20,6 +21,7 @@ from colreduce.reduce.ward import Ward
 from colreduce.reduce.window import Window
 
 REDUCERS: dict[str, type[Reducer]] = {
+    "agglomerative": Agglomerative,
     "cover": Cover,
     "dart": Dart,
     "dedupe": Dedupe,

@@ -1,8 +1,7 @@
 """Spherical k-means on padded documents, all documents of a bucket at once.
 
-Vectors are rounded to a grid on which products are whole numbers, so that float32 holds them
-exactly whatever the order of summing: which centre is nearest to a token does not depend on the
-batch, on the number of threads or on the machine.
+Tokens and centres are rounded to a grid on which products are exact (`colreduce.reduce.whole`), so
+that which centre is nearest to a token does not depend on the batch.
 """
 
 from __future__ import annotations
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor
 
 from colreduce.reduce.buckets import Bucket
-from colreduce.reduce.greedy import LONGEST
+from colreduce.reduce.whole import EXACT, LONGEST, on_grid
 
 # Below every product, for what must not be chosen.
 NEVER = -(2.0**25)
-
-EXACT = 2**24  # float32 holds every whole number up to here
 
 
 def cluster(
@@ -56,11 +53,6 @@ def medoids(bucket: Bucket, labels: Tensor, weights: Tensor | None) -> Tensor:
     tokens = on_grid(bucket.tokens)
     means = _means(bucket, tokens, labels, weights)
     return _nearest_member(bucket, tokens, labels, means)
-
-
-def on_grid(vectors: Tensor) -> Tensor:
-    """Round vectors of unit length to the grid."""
-    return (vectors * LONGEST).round_()
 
 
 def gather(tokens: Tensor, places: Tensor) -> Tensor:

@@ -4,10 +4,8 @@ Each turn picks the token that adds most to the sum, over all tokens of the docu
 cosine to the nearest picked one. That sum is the MaxSim of the document against its picks. It is
 submodular, so picking greedily comes within 1 - 1/e of the best choice there is.
 
-Vectors are rounded to whole numbers of 8 bits first, so that products and sums are whole numbers.
-They come out the same in whatever order and on whatever machine they are taken: gains that are
-kept up to date agree with gains computed anew, and a document's picks do not depend on its batch.
-The rounding moves a cosine by less than a thousandth.
+Products of tokens are whole numbers (`colreduce.reduce.whole`), so that gains which are kept up to
+date agree with gains computed anew, and a document's picks do not depend on its batch.
 """
 
 from __future__ import annotations
@@ -21,14 +19,9 @@ from torch import Tensor
 from colreduce.ragged import Ragged
 from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.native import compiled, share_out
+from colreduce.reduce.whole import Room, whole_products, whole_weights
 
 NEVER = -1
-
-# Products of vectors up to this length stay below 2**24, where float32 holds every whole number.
-LONGEST = 4000.0
-
-# Weights count in steps of this share of the heaviest token's.
-WEIGHT_STEPS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +51,13 @@ def seats(batch: Ragged, sizes: Tensor) -> Seats:
     turn = torch.full_like(batch.positions, NEVER)
     owner = torch.full_like(batch.positions, NEVER)
     pick = _stepwise if batch.device.type != "cpu" or compiled() is None else _native
+    room = Room()
     for bucket in buckets(batch, sizes, square=True):
-        weights = None if batch.weights is None else whole_weights(bucket.take(batch.weights))
-        found = pick(whole_products(bucket.tokens), bucket, weights)
+        weights = whole_weights(bucket, batch.weights)
+        found = pick(whole_products(bucket.tokens, room), bucket, weights)
         scatter(bucket, found.turn, turn)
         scatter(bucket, found.owner, owner)
     return Seats(turn, owner)
-
-
-def whole_products(tokens: Tensor) -> Tensor:
-    """Round unit vectors [b, l, d] to 8 bits and return their products [b, l, l] int32."""
-    largest = tokens.abs().amax((1, 2), keepdim=True).clamp_min(1e-6)
-    whole = (tokens * (127 / largest).clamp_max(LONGEST)).round()
-    if tokens.device.type != "cpu":
-        return torch.bmm(whole, whole.transpose(1, 2)).int()
-    small = whole.to(torch.int8)
-    table = torch.empty(*tokens.shape[:2], tokens.shape[1], dtype=torch.int32)
-    for item, vectors in enumerate(small):
-        torch._int_mm(vectors, vectors.T, out=table[item])
-    return table
-
-
-def whole_weights(weights: Tensor) -> Tensor:
-    """Round weights [b, l] to whole numbers of at most `WEIGHT_STEPS`; 0 for padding."""
-    largest = weights.amax(1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
-    steps = (weights / largest * WEIGHT_STEPS).round().clamp_min(1)
-    return torch.where(weights > 0, steps, 0).to(torch.int64)
 
 
 def _stepwise(table: Tensor, bucket: Bucket, weights: Tensor | None) -> Seats:

@@ -12,7 +12,7 @@ from colreduce.ragged import Ragged
 from colreduce.reduce.base import Groups, Merger
 from colreduce.reduce.buckets import buckets, scatter
 from colreduce.reduce.clusters import cluster, farthest, strided
-from colreduce.reduce.greedy import whole_weights
+from colreduce.reduce.whole import whole_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class KMeans(Merger):
         """Give every token the number of the centre nearest to it."""
         labels = torch.empty_like(batch.positions)
         for bucket in buckets(batch, sizes):
-            weights = None if batch.weights is None else whole_weights(bucket.take(batch.weights))
+            weights = whole_weights(bucket, batch.weights)
             seeds = strided(bucket) if self.start == "stride" else farthest(bucket)
             found = cluster(bucket, seeds, weights, iterations=self.iterations)
             scatter(bucket, found, labels)

@@ -13,14 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from colreduce.ragged import Ragged
-
-PerDocument = Callable[[NDArray[np.float32], int], NDArray[np.int64]]
 
 
 @cache
@@ -47,18 +40,3 @@ def share_out(count: int, run: Callable[[int, int], None]) -> None:
     bounds = [count * piece // pieces for piece in range(pieces + 1)]
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, bounds[:-1], bounds[1:]))
-
-
-def label_each(batch: Ragged, sizes: Tensor, label: PerDocument) -> Tensor:
-    """Call ``label(vectors [t, d], size)`` for each document; join the labels: [t] int64."""
-    vectors = batch.tokens.detach().float().cpu().numpy()
-    offsets, wanted = batch.offsets.tolist(), sizes.tolist()
-    labels = np.empty(len(vectors), dtype=np.int64)
-
-    def run(start: int, end: int) -> None:
-        for item in range(start, end):
-            rows = slice(offsets[item], offsets[item + 1])
-            labels[rows] = label(vectors[rows], wanted[item])
-
-    share_out(len(wanted), run)
-    return torch.from_numpy(labels).to(batch.device)

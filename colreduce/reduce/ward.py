@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 from torch import Tensor
 
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
 from colreduce.reduce.base import Groups, Merger
-from colreduce.reduce.native import label_each
+from colreduce.reduce.buckets import buckets, scatter
+from colreduce.reduce.trees import cluster_trees, cut_trees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,8 @@ class Ward(Merger):
 
     ``mode`` says what Ward's method is given. ``vectors`` is the method as it was meant.
     ``condensed`` (cosine distances as if they were Euclidean) and ``rows`` (each token's row of
-    the distance matrix as a point) give the groups that other tools give.
+    the distance matrix as a point) give the groups that other tools give; there, merges at equal
+    distance are made together, so that fewer vectors than asked for may be left.
     """
 
     name = "ward"
@@ -32,22 +33,38 @@ class Ward(Merger):
         choices=("vectors", "condensed", "rows"),
     )
 
+    def sizes(self, lengths: Tensor) -> Tensor:
+        """Return how many vectors are left; with other tools' modes, by their formula.
+
+        They divide floating point numbers and round down, so that 11 by 1.1 is 9.
+        """
+        if self.mode == "vectors" or self.keep is not None or self.size is not None:
+            return super().sizes(lengths)
+        free = (lengths - self.protect).clamp_min(0)
+        left = torch.floor_divide(free.double(), self.factor or 4.0).long().clamp_min(1)
+        return torch.minimum(lengths, self.protect + torch.minimum(left, free))
+
     def group(self, batch: Ragged, sizes: Tensor, state: State) -> Groups:
         """Cut each document's tree where ``sizes`` groups are left."""
-        return Groups(
-            label_each(batch, sizes, lambda vectors, size: _cut(vectors, size, self.mode))
-        )
+        if self.mode == "vectors":
+            return Groups(cluster_trees(batch, sizes, "ward"))
+        labels = torch.empty(len(batch.tokens), dtype=torch.int64, device=batch.device)
+        for bucket in buckets(batch, sizes, square=True):
+            lengths = bucket.mask.sum(1).cpu()
+            tables = torch.zeros(*bucket.mask.shape, bucket.mask.shape[1], dtype=torch.float64)
+            for table, rows, count in zip(tables, bucket.rows, lengths.tolist(), strict=True):
+                table[:count, :count] = self._compatible(batch.tokens[rows[:count]])
+            found = cut_trees(tables, lengths, bucket.sizes, "ward", ties=True)
+            scatter(bucket, found.to(batch.device), labels)
+        return Groups(labels)
 
-
-def _cut(vectors: NDArray[np.float32], size: int, mode: str) -> NDArray[np.int64]:
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
-    if mode == "vectors":
-        tree = linkage(vectors, method="ward")
-    else:
-        distances = np.clip(1 - vectors @ vectors.T, 0, 2)
-        np.fill_diagonal(distances, 0)
-        points = squareform(distances, checks=False) if mode == "condensed" else distances
-        tree = linkage(points, method="ward")
-    return np.asarray(fcluster(tree, t=size, criterion="maxclust"), dtype=np.int64) - 1
+    def _compatible(self, vectors: Tensor) -> Tensor:
+        """Return the squared distances [t, t] float64 that the other tools start from."""
+        vectors = vectors.detach().cpu().float()
+        cosine = (1 - torch.mm(vectors, vectors.T)).clamp_(0, 2)
+        upper = torch.triu(cosine, 1).double()
+        distances = upper + upper.T
+        if self.mode == "condensed":
+            return distances.square_()
+        norms = distances.square().sum(1)
+        return (norms[:, None] + norms - 2 * distances @ distances).clamp_(min=0)

@@ -13,6 +13,7 @@ from colreduce.reduce import greedy
 from colreduce.reduce.buckets import buckets
 from colreduce.reduce.cover import Cover
 from colreduce.reduce.native import compiled
+from colreduce.reduce.whole import Room, whole_products
 from tests.reference.cover import facility_location, whole_weights
 from tests.reference.documents import some_documents, some_weights
 
@@ -48,7 +49,7 @@ def test_the_native_route_and_the_batched_route_pick_the_same() -> None:
     batch = some_documents()
     sizes = (batch.lengths // 3).clamp_min(1)
     for bucket in buckets(batch, sizes, square=True):
-        table = greedy.whole_products(bucket.tokens)
+        table = whole_products(bucket.tokens, Room())
         for weights in (None, bucket.mask * (1 + bucket.rows % 3)):
             native = greedy._native(table, bucket, weights)
             stepwise = greedy._stepwise(table, bucket, weights)
@@ -59,7 +60,7 @@ def test_the_native_route_and_the_batched_route_pick_the_same() -> None:
 def test_products_of_rounded_vectors_are_whole_and_close_to_the_cosines() -> None:
     batch = some_documents(dim=128)
     for bucket in buckets(batch, batch.lengths):
-        table = greedy.whole_products(bucket.tokens).double()
+        table = whole_products(bucket.tokens, Room()).double()
         scale = table.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
         exact = torch.bmm(bucket.tokens, bucket.tokens.transpose(1, 2)).double()
         assert float((table / scale - exact).abs().max()) < 0.01
