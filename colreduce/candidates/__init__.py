@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from colreduce.candidates.base import FirstStage, Fusion
+from colreduce.candidates.bm25 import Bm25
+from colreduce.candidates.dense import Dense
 from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.candidates.fde import Fde
+from colreduce.candidates.fusion import Blend, Rrf
 from colreduce.candidates.mean import Mean
+from colreduce.candidates.sparse import Sparse
 
 FIRST_STAGES: dict[str, type[FirstStage]] = {
+    "bm25": Bm25,
+    "dense": Dense,
     "exhaustive": Exhaustive,
     "fde": Fde,
     "mean": Mean,
+    "sparse": Sparse,
 }
 
-FUSIONS: dict[str, type[Fusion]] = {}
+FUSIONS: dict[str, type[Fusion]] = {
+    "blend": Blend,
+    "rrf": Rrf,
+}

@@ -14,24 +14,41 @@ from colreduce.candidates.single import SingleVector
 from colreduce.candidates.vectors import VECTOR_STORES
 from colreduce.ragged import Ragged
 from tests.reference.first_stages import opened, segment
+from tests.reference.tiny_models import save_dense, save_sparse
 
 DIM = 24
 SMALL = {"fde": {"repetitions": 8, "bits": 3, "inner_dim": 8}}
 
 
-def cases() -> list[FirstStage]:
-    """Return every first stage with every store it can have, small enough for a test."""
-    found: list[FirstStage] = []
-    for name, method in FIRST_STAGES.items():
-        parameters = SMALL.get(name, {})
-        if issubclass(method, SingleVector):
-            found += [method(store=store, **parameters) for store in VECTOR_STORES]
-        else:
-            found.append(method(**parameters))
+MODELS = {"dense": save_dense, "sparse": save_sparse}
+
+
+def cases() -> list[tuple[str, dict[str, str]]]:
+    """Return every first stage with every store it can have."""
+    found: list[tuple[str, dict[str, str]]] = []
+    for name, kind in FIRST_STAGES.items():
+        stores = VECTOR_STORES if issubclass(kind, SingleVector) else [None]
+        found += [(name, {"store": store} if store else {}) for store in stores]
     return found
 
 
-CASES = pytest.mark.parametrize("method", cases(), ids=str)
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, str]:
+    """Save the text encoders that some first stages bring along."""
+    folder = tmp_path_factory.mktemp("models")
+    return {name: save(folder / name) for name, save in MODELS.items()}
+
+
+@pytest.fixture(params=cases(), ids=lambda case: "-".join([case[0], *case[1].values()]))
+def method(request) -> FirstStage:
+    """Return a first stage small enough for a test."""
+    name, parameters = request.param
+    if name == "bm25":
+        pytest.importorskip("bm25s", reason="bm25 needs the extra bm25")
+    given = {**SMALL.get(name, {}), **parameters}
+    if name in MODELS:
+        given["model"] = request.getfixturevalue("models")[name]
+    return FIRST_STAGES[name].build(given)
 
 
 def planted(count: int, seed: int = 0) -> Documents:
@@ -69,7 +86,6 @@ def searcher(method: FirstStage, documents: Documents, cuts: tuple[int, ...] = (
     return asked, state, parts
 
 
-@CASES
 def test_a_document_is_found_by_its_own_vectors(method):
     documents = planted(60)
     asked, _, _ = searcher(method, documents)
@@ -78,7 +94,6 @@ def test_a_document_is_found_by_its_own_vectors(method):
         assert row in one.rows[: 60 if method.name == "exhaustive" else 5]
 
 
-@CASES
 def test_rows_come_once_best_first_and_equal_scores_by_row(method):
     documents = planted(40)
     doubled = Documents(
@@ -97,7 +112,6 @@ def test_rows_come_once_best_first_and_equal_scores_by_row(method):
         assert found.rows[:2].tolist() == [3, 43]
 
 
-@CASES
 def test_no_more_rows_come_than_were_asked_for(method):
     documents = planted(30)
     asked, _, _ = searcher(method, documents)
@@ -105,7 +119,6 @@ def test_no_more_rows_come_than_were_asked_for(method):
     assert len(found.rows) == (30 if method.name == "exhaustive" else 7)
 
 
-@CASES
 def test_asking_for_more_rows_than_there_are_returns_what_there_is(method):
     documents = planted(9)
     asked, _, _ = searcher(method, documents)
@@ -115,7 +128,6 @@ def test_asking_for_more_rows_than_there_are_returns_what_there_is(method):
     assert 3 in found.rows
 
 
-@CASES
 def test_rows_that_are_not_allowed_never_come(method):
     documents = planted(50)
     asked, _, _ = searcher(method, documents)
@@ -130,7 +142,6 @@ def test_rows_that_are_not_allowed_never_come(method):
     assert len(found.rows) == 0
 
 
-@CASES
 def test_one_document_can_be_searched(method):
     documents = planted(1)
     asked, _, _ = searcher(method, documents)
@@ -138,7 +149,6 @@ def test_one_document_can_be_searched(method):
     assert found.rows.tolist() == [0]
 
 
-@CASES
 def test_how_documents_come_in_batches_changes_nothing(method):
     documents = planted(40)
     queries = [query_for(documents, row) for row in (0, 11, 39)]
@@ -149,7 +159,6 @@ def test_how_documents_come_in_batches_changes_nothing(method):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
 
 
-@CASES
 def test_a_seed_gives_the_same_bytes(method):
     documents = planted(30)
     first, second = searcher(method, documents), searcher(method, documents)
@@ -160,7 +169,6 @@ def test_a_seed_gives_the_same_bytes(method):
         assert all(one[name].tobytes() == other[name].tobytes() for name in one)
 
 
-@CASES
 def test_documents_are_left_as_they_were(method):
     documents = planted(20)
     before = documents.tokens.tokens.clone()
@@ -172,7 +180,6 @@ def test_documents_are_left_as_they_were(method):
     assert torch.equal(vectors, query.vectors)
 
 
-@CASES
 def test_segments_merged_without_their_dead_rows_answer_like_one_built_anew(method):
     documents = planted(40)
     state = method.fit(documents, seed=1)
@@ -196,7 +203,6 @@ def test_segments_merged_without_their_dead_rows_answer_like_one_built_anew(meth
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
 
 
-@CASES
 def test_no_queries_get_no_answers(method):
     asked, _, _ = searcher(method, planted(10))
     assert asked.search([], 10) == []

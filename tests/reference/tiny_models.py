@@ -1,0 +1,47 @@
+"""Text encoders of a few hundred numbers, saved to a folder: one lookup per word, no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WORDS = ["[UNK]", "[PAD]", "shared", *(f"w{number}" for number in range(128))]
+
+
+def word_tokenizer() -> Any:
+    """Return a fast tokenizer that splits at spaces and knows `WORDS`."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    plain = Tokenizer(WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    plain.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=plain, unk_token="[UNK]", pad_token="[PAD]", model_max_length=64
+    )
+
+
+def save_dense(folder: Path, dim: int = 24) -> str:
+    """Save a SentenceTransformer that averages one random vector per word."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    weights = np.random.default_rng(0).standard_normal((len(WORDS), dim)).astype(np.float32)
+    weights[WORDS.index("shared")] *= 0.2
+    tokenizer = word_tokenizer()
+    module = StaticEmbedding(tokenizer.backend_tokenizer, embedding_weights=weights)
+    SentenceTransformer(modules=[module], device="cpu").save(str(folder))
+    return str(folder)
+
+
+def save_sparse(folder: Path) -> str:
+    """Save a SparseEncoder that gives every word of a text the weight 1."""
+    from sentence_transformers import SparseEncoder
+    from sentence_transformers.sparse_encoder.modules import SparseStaticEmbedding
+
+    module = SparseStaticEmbedding(tokenizer=word_tokenizer())
+    SparseEncoder(modules=[module], device="cpu").save(str(folder))
+    return str(folder)
