@@ -5,6 +5,7 @@ from __future__ import annotations
 from colreduce.reduce.agglomerative import Agglomerative
 from colreduce.reduce.base import Reducer
 from colreduce.reduce.cover import Cover
+from colreduce.reduce.coverage import Coverage
 from colreduce.reduce.dart import Dart
 from colreduce.reduce.dedupe import Dedupe
 from colreduce.reduce.dominance import Dominance
@@ -23,6 +24,7 @@ from colreduce.reduce.window import Window
 REDUCERS: dict[str, type[Reducer]] = {
     "agglomerative": Agglomerative,
     "cover": Cover,
+    "coverage": Coverage,
     "dart": Dart,
     "dedupe": Dedupe,
     "dominance": Dominance,

@@ -121,42 +121,43 @@ class Voronoi(Selector):
 def _delete(table: Tensor, mask: Tensor, sizes: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     """Drop the cheapest token of each document until ``sizes`` are left or the cost is too high.
 
-    table [b, q, l]  similarities of query vectors and tokens; written over
+    table [b, q, l]  similarities of query vectors and tokens
     Returns the tokens dropped [b, l], and the highest cost up to each drop.
     """
-    table.masked_fill_(~mask[:, None], -torch.inf)
     every = torch.arange(len(table), device=table.device)
-    first, second, best, next_best = _two_best(table)
     alive, left, paid = mask.clone(), mask.sum(1), []
+    first, second, margin = _two_best(table, alive[:, None])
+    costs = torch.zeros(mask.shape, dtype=torch.float64, device=table.device)
+    costs.scatter_add_(1, first, margin)
     dearest = torch.zeros(len(table), dtype=torch.float64, device=table.device)
     running = left > sizes
     while bool(running.any()):
-        margins = (best - next_best).double().nan_to_num(posinf=0.0)
-        costs = torch.zeros(mask.shape, dtype=torch.float64, device=table.device)
-        costs.scatter_add_(1, first, margins).masked_fill_(~alive, torch.inf)
-        costs /= table.shape[1]
         # Two tokens often cost the same but for rounding: each is the other's second best.
-        victim = (costs / SAME).round().argmin(1)
-        cost = costs[every, victim]
+        whole = (costs / (SAME * table.shape[1])).round().masked_fill_(~alive, torch.inf)
+        victim = whole.argmin(1)
+        cost = costs[every, victim] / table.shape[1]
         running = running & (cost <= limit)
-        who, victims = every[running], victim[running]
-        dearest[who] = torch.maximum(dearest[who], cost[running])
-        paid.append(dearest[who])
-        alive[who, victims] = False
-        table[who, :, victims] = -torch.inf
+        dearest = torch.where(running, torch.maximum(dearest, cost), dearest)
+        paid.append(dearest[running])
+        alive[every[running], victim[running]] = False
         gone = torch.where(running, victim, -1)[:, None]
         document, query = torch.nonzero((first == gone) | (second == gone), as_tuple=True)
-        found = _two_best(table[document, query])
-        for old, new in zip((first, second, best, next_best), found, strict=True):
+        touched = (document, first[document, query])
+        costs.index_put_(touched, -margin[document, query], accumulate=True)
+        found = _two_best(table[document, query], alive[document])
+        for old, new in zip((first, second, margin), found, strict=True):
             old[document, query] = new
+        costs.index_put_((document, found[0]), found[2], accumulate=True)
         left = left - running.long()
         running = running & (left > sizes)
     return mask & ~alive, torch.cat(paid) if paid else dearest[:0]
 
 
-def _two_best(table: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return where the largest and second largest numbers of the last axis are, and both."""
-    best, first = table.max(-1)
-    others = table.scatter(-1, first[..., None], -torch.inf)
-    next_best, second = others.max(-1)
-    return first, second, best, next_best
+def _two_best(table: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where the largest and second largest living numbers of the last axis are, and how
+    far apart they are: 0 where only one is left.
+    """
+    living = table.masked_fill(~alive, -torch.inf)
+    best, first = living.max(-1)
+    next_best, second = living.scatter_(-1, first[..., None], -torch.inf).max(-1)
+    return first, second, (best - next_best).double().nan_to_num_(posinf=0.0)

@@ -55,6 +55,7 @@ REFERENCES: dict[str, tuple[dict[str, Any], Callable[[Vectors, int], list[int]]]
     "random": ({}, lambda x, m: positions.random(len(x), m, seed=7)),
     "kcenter": ({}, spread.kcenter),
     "kcenter sum": ({"aim": "sum"}, lambda x, m: spread.kcenter(x, m, "sum")),
+    "coverage": ({}, spread.coverage),
     "maxmin": ({}, spread.maxmin),
     "mmr": ({}, lambda x, m: spread.mmr(x, m, 0.5, "central")),
     "mmr distinct": (
@@ -100,7 +101,7 @@ def test_one_voronoi_threshold_spreads_the_budget_over_the_corpus() -> None:
     )
     state = method.fit(batch, seed=0)
     queries = state["queries"].numpy()
-    costs = []
+    costs: list[float] = []
     for document in _documents(batch):
         paid = [cost for _, cost in voronoi.drops(document, queries, 1)]
         costs += np.maximum.accumulate(paid).tolist() if paid else []
