@@ -40,11 +40,12 @@ def integer_products(query: Tensor, parts: Sequence[Tensor], scales: Tensor) -> 
     lower = ((query - upper * unit) * (LAYER / unit)).round().clamp(-127, 127)
     layers = torch.cat([upper, lower]).to(torch.int8)
     pieces = zip(layers.split(widths, 1), parts, strict=True)
-    first, *rest = (torch._int_mm(piece, part.T) for piece, part in pieces)
+    first, *rest = (torch._int_mm(part, piece.T) for piece, part in pieces)
     for more in rest:
         first += more
-    sums = torch.add(first[len(query) :], first[: len(query)], alpha=LAYER)
-    return sums.float().mul_(scales.float()).mul_(unit / LAYER)
+    sums = torch.add(first[:, len(query) :], first[:, : len(query)], alpha=LAYER)
+    # Token by token, as `colreduce.maxsim` likes it best.
+    return sums.float().mul_(scales.float()[:, None]).mul_(unit.T / LAYER).T
 
 
 def query_error(query: Tensor, magnitudes: Tensor) -> Tensor:

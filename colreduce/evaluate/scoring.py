@@ -50,12 +50,8 @@ def score_all(
 
 def best_per_document(similarities: Tensor, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the largest value of each document's run of columns: [q, t] -> [q, n]."""
-    if similarities.device.type != "cpu":
-        on_device = torch.from_numpy(lengths).to(similarities.device)
-        return segment_max(similarities, on_device).cpu().numpy()
-    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
-    best: NDArray[np.float32] = np.maximum.reduceat(similarities.numpy(), starts, axis=1)
-    return best
+    on_device = torch.from_numpy(lengths).to(similarities.device)
+    return np.asarray(segment_max(similarities, on_device).cpu().numpy())
 
 
 class TopRows:

@@ -1,47 +1,153 @@
 """Exact late-interaction scores: the sum over query tokens of the best similarity in a document.
 
-`maxsim` is the plain form over packed documents. Everything that is faster must equal it.
+`maxsim` scores packed documents, `maxsim_many` a batch of queries, and `maxsim_codes` anything that
+can give its products block by block, such as a codec that multiplies what it stored. All of them
+work in blocks whose similarities stay in or near the cache. `segment_max` is their common part:
+the largest value of each document's run, which is exact whatever way it is found.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
 import torch
 from torch import Tensor
+
+from colreduce.ragged import Ragged
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+# Similarities held at a time on CPU: 4 MB.
+BLOCK_SIMILARITIES = 1 << 20
+# Fewer similarities than this are not worth loading a compiled kernel for.
+WORTH_COMPILING = 1 << 18
+
+# The products of the query's vectors with a run of stored vectors: [q, stop - start].
+Products: TypeAlias = Callable[[slice], Tensor]
+
+
+def maxsim(query: Tensor, tokens: Tensor, lengths: Tensor, block: int | None = None) -> Tensor:
+    """Score one query against packed documents.
+
+    query   [q, d]  any float type
+    tokens  [t, d]  document vectors end to end; any float type, scored in float32
+    lengths [n]     int64, tokens per document
+    block           how many document tokens are scored at a time, whole documents at least
+    returns [n]     float32
+    """
+    return maxsim_codes(_products(query, tokens), lengths, _block(block, len(query), tokens))
+
+
+def maxsim_many(
+    queries: Ragged, tokens: Tensor, lengths: Tensor, block: int | None = None
+) -> Tensor:
+    """Score a batch of queries against packed documents: [queries, n] float32."""
+    block = _block(block, len(queries.tokens), tokens)
+    products = _products(queries.tokens, tokens)
+    scores = [_sum_runs(best, queries.lengths) for best in _best_by_block(products, lengths, block)]
+    return torch.cat(scores, 1) if scores else tokens.new_zeros(len(queries), 0).float()
+
+
+def maxsim_codes(products: Products, lengths: Tensor, block: int) -> Tensor:
+    """Score one query against documents whose products with it are asked for block by block.
+
+    products       gives the similarities [q, stop - start] of a run of stored vectors
+    lengths [n]    int64, vectors per document, where the scores are wanted
+    block          how many vectors are asked for at a time, whole documents at least
+    returns [n]    float32
+    """
+    scores = [best.sum(0) for best in _best_by_block(products, lengths, block)]
+    return torch.cat(scores) if scores else torch.zeros(0, device=lengths.device)
 
 
 def segment_max(similarities: Tensor, lengths: Tensor) -> Tensor:
     """Return the largest value of each document's run of columns.
 
-    similarities [q, t]  float32, one column per document token
+    similarities [q, t]  float32, one column per document token; fastest when it is the transpose
+                         of a contiguous [t, q], but any layout will do
     lengths      [n]     int64, tokens per document; none is 0
     returns      [q, n]
     """
     queries, documents = similarities.shape[0], len(lengths)
-    first = int(lengths[0]) if documents else 0
-    if documents and bool((lengths == first).all()):
-        return similarities.view(queries, documents, first).amax(2)
-    owner = torch.repeat_interleave(torch.arange(documents, device=lengths.device), lengths)
-    best = similarities.new_full((queries, documents), -torch.inf)
-    return best.scatter_reduce_(1, owner.expand(queries, -1), similarities, "amax")
+    if documents == 0:
+        return similarities.new_zeros(queries, 0)
+    longest = int(lengths[0])
+    if bool((lengths == longest).all()):
+        return similarities.unflatten(1, (documents, longest)).amax(2)
+    if similarities.device.type != "cpu":
+        items = torch.arange(documents, device=lengths.device)
+        owner = torch.repeat_interleave(items, lengths, output_size=similarities.shape[1])
+        best = similarities.new_full((queries, documents), -torch.inf)
+        return best.scatter_reduce_(1, owner.expand(queries, -1), similarities, "amax")
+    return _ragged_max(similarities, lengths)
 
 
-def maxsim(query: Tensor, tokens: Tensor, lengths: Tensor, block: int = 1 << 18) -> Tensor:
-    """Score one query against packed documents.
+def _ragged_max(similarities: Tensor, lengths: Tensor) -> Tensor:
+    """Find the largest value of runs that differ in length, on CPU."""
+    ends = lengths.cumsum(0).numpy()
+    rows = similarities.T
+    if rows.is_contiguous() and similarities.numel() >= WORTH_COMPILING and has_numba():
+        best = rows.new_empty(len(lengths), len(similarities))
+        _kernels().row_runs_max(rows.numpy(), ends, best.numpy())
+        return best.T
+    columns = similarities.contiguous().numpy()
+    starts = ends - lengths.numpy()
+    return torch.from_numpy(np.maximum.reduceat(columns, starts, axis=1))
 
-    query   [q, d]  float32
-    tokens  [t, d]  document vectors end to end; any float type, scored in float32
-    lengths [n]     int64, tokens per document
-    block           how many document tokens are scored at a time
-    returns [n]     float32
-    """
-    scores = []
-    ends = lengths.cumsum(0)
-    start_item = start = 0
-    while start_item < len(lengths):
-        limit = torch.tensor(start + block, device=ends.device)
-        end_item = max(int(torch.searchsorted(ends, limit, right=True)), start_item + 1)
-        end = int(ends[end_item - 1])
-        similarities = query.float() @ tokens[start:end].float().T
-        scores.append(segment_max(similarities, lengths[start_item:end_item]).sum(0))
-        start_item, start = end_item, end
-    return torch.cat(scores) if scores else query.new_zeros(0, dtype=torch.float32)
+
+@cache
+def has_numba() -> bool:
+    """Say whether ragged runs can be searched by a compiled kernel."""
+    return find_spec("numba") is not None
+
+
+@cache
+def _kernels() -> ModuleType:
+    """Load the compiled kernels, once they are needed: loading takes most of a second."""
+    from colreduce.maxsim import kernels
+
+    return kernels
+
+
+def _products(query: Tensor, tokens: Tensor) -> Products:
+    """Return a function that multiplies runs of tokens with a query in float32."""
+    columns = query.float().T.contiguous()
+
+    def products(run: slice) -> Tensor:
+        # Token by token, because then both the product and the maximum are faster.
+        return (tokens[run].float() @ columns).T
+
+    return products
+
+
+def _best_by_block(products: Products, lengths: Tensor, block: int) -> Iterator[Tensor]:
+    """Yield the best similarities [q, documents] of one run of whole documents after the other."""
+    ends = lengths.cumsum(0).cpu().numpy()
+    first = start = 0
+    while first < len(ends):
+        last = max(int(np.searchsorted(ends, start + block, "right")), first + 1)
+        stop = int(ends[last - 1])
+        yield segment_max(products(slice(start, stop)), lengths[first:last])
+        first, start = last, stop
+
+
+def _block(asked: int | None, queries: int, tokens: Tensor) -> int:
+    """Return how many tokens are scored at a time: as asked, or so that they fit."""
+    if asked is not None:
+        return asked
+    room = BLOCK_SIMILARITIES if tokens.device.type == "cpu" else 256 * BLOCK_SIMILARITIES
+    # A document token weighs as much as its similarities when the query is short.
+    return max(1024, room // max(queries, tokens.shape[1] // 2, 1))
+
+
+def _sum_runs(best: Tensor, lengths: Tensor) -> Tensor:
+    """Add up the rows of each query: [tokens of all queries, n] -> [queries, n]."""
+    first = int(lengths[0])
+    if bool((lengths == first).all()):
+        return best.unflatten(0, (len(lengths), first)).sum(1)
+    return torch.segment_reduce(best.contiguous(), "sum", lengths=lengths, axis=0, unsafe=True)
