@@ -18,13 +18,24 @@ GROUP = "colreduce.commands"
 COMMANDS = {
     "demo": "Index a bundled sample, search it, and show what was lost. Offline.",
     "index": "Build an index from documents or vectors.",
+    "add": "Add documents to an index, or replace those that are there.",
+    "delete": "Delete documents.",
+    "get": "Show stored documents.",
     "search": "Search an index for a text.",
     "evaluate": "Measure recipes on judged queries, with the loss of every stage.",
     "inspect": "Show what an index holds and what it costs.",
+    "compact": "Move all documents into one segment; --purge removes deleted bytes.",
+    "snapshot": "Write a complete copy of an index into one file.",
+    "restore": "Make an index from such a file.",
+    "verify": "Read every byte again and name what is damaged.",
     "methods": "List every method of every stage, or explain one.",
     "serve": "Serve an index, or a folder of indexes, over gRPC.",
 }
-HERE = ("demo", "search", "evaluate", "inspect", "methods")
+# The module of each command of our own.
+HERE = {
+    **{name: name for name in ("demo", "search", "evaluate", "inspect", "methods")},
+    **dict.fromkeys(("delete", "get", "compact", "snapshot", "restore", "verify"), "live"),
+}
 
 
 class LazyGroup(click.Group):
@@ -39,7 +50,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         if cmd_name in HERE:
-            module = importlib.import_module(f"colreduce.cli.{cmd_name}")
+            module = importlib.import_module(f"colreduce.cli.{HERE[cmd_name]}")
             command: click.Command = getattr(module, cmd_name)
             return command
         found = _elsewhere().get(cmd_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from time import perf_counter
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     metavar="N",
     help="Documents asked of the first stage. Default: what the recipe says.",
 )
+@click.option(
+    "--filter",
+    metavar="F",
+    help="What the metadata must be, as a line or as JSON: 'year >= 2019 and lang in (en, de)'.",
+)
 @click.option("--exact", is_flag=True, help="Score every document, whatever the recipe says.")
 @click.option(
     "--query-vectors",
@@ -47,6 +53,7 @@ def search(
     text: str | None,
     k: int,
     candidates: int | None,
+    filter: str | None,
     exact: bool,
     query_vectors: Path | None,
     encoder: str | None,
@@ -57,6 +64,7 @@ def search(
     Examples:
       colreduce search idx "effects of caffeine on sleep" -k 5
       colreduce search idx "effects of caffeine on sleep" --exact --json
+      colreduce search idx "heart attacks" --filter "year >= 2019 and lang = en"
       colreduce search idx --query-vectors query.npy
     """
     if (text is None) == (query_vectors is None):
@@ -68,15 +76,16 @@ def search(
     from colreduce.embed.precomputed import one_query
     from colreduce.index import Index
 
+    wanted = read_filter(filter)
     query: Any = text.strip() if text is not None else one_query(query_vectors or Path())
     with Index.open(folder, encoder=encoder, device=shared.device) as index:
         if isinstance(query, str):
-            asked = index.ask([query], k, candidates=candidates, exact=exact)
+            asked = index.ask([query], k, candidates=candidates, exact=exact, filter=wanted)
         started = perf_counter()
         if isinstance(query, str):
             hits = index.view.search(asked[0])
         else:
-            hits = index.search(query, k, candidates=candidates, exact=exact)
+            hits = index.search(query, k, candidates=candidates, exact=exact, filter=wanted)
         took = perf_counter() - started
         answer: dict[str, Any] = {
             "format": 1,
@@ -91,6 +100,16 @@ def search(
         return
     show_hits(shared.screen, answer["hits"])
     shared.screen.remark(f"{len(hits)} of {answer['documents']:,} documents in {seconds(took)}")
+
+
+def read_filter(given: str | None) -> Any:
+    """Return a filter as JSON's values or as the line it is; None for none."""
+    if given is None or not given.lstrip().startswith("{"):
+        return given
+    try:
+        return json.loads(given)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"not valid JSON: {error}", param_hint="--filter") from error
 
 
 def as_dicts(index: Index, hits: list[Hit]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,11 +13,12 @@ from typing import Any, Literal
 import torch
 
 from colreduce.embed import Encoder, load_encoder
-from colreduce.errors import BadInput, ModelMismatch, NotFound
+from colreduce.errors import BadInput, NotFound
 from colreduce.filters import Filter
 from colreduce.filters import parse as parse_filter
 from colreduce.index import describe, limits
 from colreduce.index.batch import Batch
+from colreduce.index.identity import check_identity, versions
 from colreduce.index.maintain import merge_first_stages
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.method import State
@@ -27,8 +27,6 @@ from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
 from colreduce.results import Document, Hit
 from colreduce.store import Report, Store, verify
-
-LIBRARIES = ("colreduce", "torch", "numpy", "sentence-transformers", "faiss-cpu", "faiss-gpu")
 
 
 class Index:
@@ -84,7 +82,7 @@ class Index:
             "encoder_source": getattr(loaded, "source", None),
             "store_texts": store_texts,
             "store_assignment": store_assignment,
-            "versions": _versions(),
+            "versions": versions(),
         }
         return cls(Store.create(Path(path), config), loaded)
 
@@ -106,7 +104,7 @@ class Index:
         try:
             loaded = None if encoder is None else load_encoder(encoder, device=device)
             if loaded is not None:
-                _check_identity(store.config.get("encoder"), loaded)
+                check_identity(store.config.get("encoder"), loaded)
             return cls(store, loaded)
         except BaseException:
             store.close()
@@ -126,6 +124,10 @@ class Index:
         """Return the number of documents."""
         return self._view.snapshot.count
 
+    def __contains__(self, one: str) -> bool:
+        """Say whether there is a document of that id."""
+        return self._view.snapshot.find(one) is not None
+
     @property
     def encoder(self) -> Encoder:
         """Return the encoder, loading it the first time."""
@@ -136,7 +138,7 @@ class Index:
 
     def use_encoder(self, encoder: Encoder) -> None:
         """Encode texts with a loaded model, such as one that several indexes share."""
-        _check_identity(self._store.config.get("encoder"), encoder)
+        check_identity(self._store.config.get("encoder"), encoder)
         self._encoder = encoder
 
     def fit(self, sample: Ragged, texts: Sequence[str | None] | None = None) -> None:
@@ -276,7 +278,7 @@ class Index:
         limits.check_ids(ids)
         self._store.acquire()
         self.refresh()
-        known = [one for one in ids if self._view.snapshot.find(one) is not None]
+        known = [one for one in ids if one in self]
         if known:
             with self._store.begin() as writer:
                 writer.delete(known)
@@ -367,33 +369,5 @@ class Index:
                 field="encoder",
             )
         loaded = load_encoder(source)
-        _check_identity(self._store.config["encoder"], loaded)
+        check_identity(self._store.config["encoder"], loaded)
         return loaded
-
-
-def _check_identity(wanted: Mapping[str, Any] | None, encoder: Encoder) -> None:
-    """The model that encodes must be the one whose vectors are stored."""
-    if wanted is None:
-        return
-    given = encoder.identity
-    differing = [
-        key
-        for key in ("sha256", "dim", "max_tokens", "prompts")
-        if given.get(key) != wanted.get(key)
-    ]
-    if differing:
-        raise ModelMismatch(
-            f"this index was built with {wanted.get('name')}; the encoder given, "
-            f"{given.get('name')}, differs in {', '.join(differing)}. "
-            "Vectors of two models cannot be compared."
-        )
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

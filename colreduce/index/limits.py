@@ -104,7 +104,7 @@ def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> 
 
 def _check_norms(vectors: Tensor, who: Any) -> None:
     norms = vectors.float().norm(dim=1)
-    wrong = torch.nonzero((norms == 0) | (norms > MAX_NORM)).flatten()
+    wrong = torch.nonzero(~((norms > 0) & (norms <= MAX_NORM))).flatten()  # NaN is wrong, too
     if len(wrong):
         row = int(wrong[0])
         raise BadInput(

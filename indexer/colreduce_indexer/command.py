@@ -120,6 +120,56 @@ def index(
         _show(shared.screen, built)
 
 
+@click.command(cls=Command)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
+@click.option(
+    "--vectors", is_flag=True, help="SOURCE holds vectors: .npz or .safetensors, or a folder."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="First N documents only.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Texts encoded at a time.",
+)
+@shared
+def add(
+    shared: Shared, folder: Path, source: Path, vectors: bool, limit: int | None, batch_size: int
+) -> None:
+    """Add the documents of SOURCE to the index in DIR; ids that are there are replaced.
+
+    SOURCE is what 'colreduce index' takes. All of it becomes visible at once, when it is on disk.
+
+    \b
+    Examples:
+      colreduce add idx new.jsonl
+      colreduce add idx pages.npz --vectors
+    """
+    from colreduce.index import Index
+    from colreduce_indexer.job import add_all
+    from colreduce_indexer.sources import open_source
+
+    with Index.open(folder, device=shared.device) as index:
+        encoder = None if vectors else index.encoder
+        opened = open_source(source, encoder, vectors=vectors, limit=limit, batch_size=batch_size)
+        with shared.screen.progress() as progress:
+            taken = add_all(index, opened, shared.seed, progress)
+        answer = {
+            "format": 1,
+            "generation": index.generation,
+            "documents": len(index),
+            "seconds": taken,
+        }
+    if shared.screen.as_json:
+        shared.screen.document(answer)
+    else:
+        shared.screen.line(
+            f"{folder}: {answer['documents']:,} documents, generation {answer['generation']}"
+        )
+
+
 def _show(screen: Screen, built: Built) -> None:
     about = built.description
     screen.line(

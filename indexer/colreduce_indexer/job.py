@@ -67,6 +67,12 @@ def build(
     return Built(described, taken)
 
 
+def add_all(index: Index, source: Source, seed: int, progress: Progress) -> dict[str, float]:
+    """Check a source, then add all of it to an index in one commit."""
+    checked = source.check(seed, lambda done: progress("read", done, 0))
+    return _add_all(index, source, checked.documents, progress)
+
+
 def refuse_existing(out: Path) -> None:
     """Say so when something stands where the index should go."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -1,0 +1,41 @@
+"""Which model and which libraries an index was made with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+from colreduce.embed import Encoder
+from colreduce.errors import ModelMismatch
+
+LIBRARIES = ("colreduce", "torch", "numpy", "sentence-transformers", "faiss-cpu", "faiss-gpu")
+
+
+def check_identity(wanted: Mapping[str, Any] | None, encoder: Encoder) -> None:
+    """The model that encodes must be the one whose vectors are stored."""
+    if wanted is None:
+        return
+    given = encoder.identity
+    differing = [
+        key
+        for key in ("sha256", "dim", "max_tokens", "prompts")
+        if given.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise ModelMismatch(
+            f"this index was built with {wanted.get('name')}; the encoder given, "
+            f"{given.get('name')}, differs in {', '.join(differing)}. "
+            "Vectors of two models cannot be compared."
+        )
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that made the index."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
