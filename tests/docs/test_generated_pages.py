@@ -28,8 +28,8 @@ def writer(name: str) -> ModuleType:
 @pytest.mark.parametrize("name", ["write_methods", "write_commands"])
 def test_a_written_page_is_fresh(name: str):
     module = writer(name)
-    written = module.PAGE.read_text(encoding="utf-8")
-    assert written == module.page(), f"{module.PAGE.name} is stale; run `make docs`"
+    # The exit status is compared, not the text: a diff of a long page helps nobody.
+    assert module.main(["--check"]) == 0, f"{module.PAGE.name} is stale; run `make docs`"
 
 
 def test_the_page_of_methods_has_a_section_for_every_method():
