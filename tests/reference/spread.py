@@ -70,15 +70,6 @@ def mmr(
     )
 
 
-def coverage(vectors: Floats, size: int) -> list[int]:
-    table = cosines(vectors)
-    chosen: list[int] = []
-    while len(chosen) < size:
-        free = [p for p in range(len(vectors)) if p not in chosen]
-        chosen.append(max(free, key=lambda p: (table[:, [*chosen, p]].max(1).sum(), -p)))
-    return sorted(chosen)
-
-
 def dart(vectors: Floats, size: int, pivots: int) -> list[int]:
     table = cosines(vectors)
     density = centrality(vectors)

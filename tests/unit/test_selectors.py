@@ -14,7 +14,7 @@ from colreduce.method import State
 from colreduce.ragged import Ragged
 from colreduce.reduce import REDUCERS
 from colreduce.reduce.base import Reducer
-from tests.reference import dominance, medoids, positions, spread, token_types, voronoi
+from tests.reference import cover, dominance, medoids, positions, spread, token_types, voronoi
 
 # No document of two tokens: each is as near to the other, so rounding would choose.
 LENGTHS = [1, 3, 7, 8, 9, 16, 31, 64, 65, 90]
@@ -55,7 +55,7 @@ REFERENCES: dict[str, tuple[dict[str, Any], Callable[[Vectors, int], list[int]]]
     "random": ({}, lambda x, m: positions.random(len(x), m, seed=7)),
     "kcenter": ({}, spread.kcenter),
     "kcenter sum": ({"aim": "sum"}, lambda x, m: spread.kcenter(x, m, "sum")),
-    "coverage": ({}, spread.coverage),
+    "coverage": ({}, lambda x, m: sorted(cover.facility_location(x, m)[0])),
     "maxmin": ({}, spread.maxmin),
     "mmr": ({}, lambda x, m: spread.mmr(x, m, 0.5, "central")),
     "mmr distinct": (
