@@ -22,7 +22,7 @@ from colreduce.method import State
 from colreduce.ragged import Ragged
 
 # Work space of one step: its narrowed tokens and its encodings stay in a CPU's cache or near it.
-CPU_FLOATS = 1 << 20
+CPU_FLOATS = 1 << 22
 GPU_FLOATS = 1 << 28
 
 # Tokens of one document, a power of two: places in a document and Hamming distances share an int32.
@@ -101,9 +101,15 @@ def _parts(batch: Ragged, config: FdeConfig, floats: int | None) -> Iterator[Rag
     tokens = max(room // (config.repetitions * config.block_dim), 1)
     # Keys of item and block below 2**16 take the quick sort.
     items = max(min(room // config.inner_width, (1 << 16) // config.blocks), 1)
-    for block in batch.blocks(tokens):
-        for start in range(0, len(block), items):
-            yield block if len(block) <= items else block.take(slice(start, start + items))
+    ends = batch.lengths.cumsum(0).cpu().numpy()
+    start = used = 0
+    while start < len(ends):
+        stop = int(np.searchsorted(ends, used + tokens, side="right"))
+        stop = min(max(stop, start + 1), start + items)
+        end = int(ends[stop - 1])
+        weights = None if batch.weights is None else batch.weights[used:end]
+        yield Ragged(batch.tokens[used:end], batch.lengths[start:stop], weights=weights)
+        start, used = stop, end
 
 
 def _finish(sums: Tensor, config: FdeConfig, state: State) -> Tensor:

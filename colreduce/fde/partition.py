@@ -52,10 +52,11 @@ def _sides(tokens: Tensor, normals: Tensor, centre: Tensor | None) -> Tensor:
     sides = products > 0
     # A float32 product of d terms errs by less than d * 2**-23 times the lengths of both factors.
     reach = 2 * tokens.shape[1] * 2.0**-23 * float(normals.norm(dim=1).max())
-    size = tokens.norm(dim=1, keepdim=True)
+    size = float(torch.linalg.vector_norm(tokens, dim=1).max()) if len(tokens) else 0.0
     if centre is not None:
-        size = size + float(centre.norm())
-    rows, columns = torch.nonzero(products.abs() <= reach * size, as_tuple=True)
+        size += float(centre.norm())
+    unsure = np.flatnonzero((products.abs_() <= reach * size).numpy())
+    rows, columns = (torch.from_numpy(part) for part in np.divmod(unsure, len(normals)))
     settled = (tokens[rows].double() * exact[columns]).sum(1)
     sides[rows, columns] = settled > (0 if shift is None else shift[columns])
     return sides
