@@ -6,15 +6,19 @@ import copy
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from colreduce.errors import BadInput, ColreduceError
+from colreduce.errors import BadInput, ColreduceError, Damaged
 from colreduce.index import Document, Hit, Index
 
 log = logging.getLogger(__name__)
+
+# To find damage, all of an index is read. One that is damaged is not read again every second.
+DAMAGED_SECONDS = 30.0
 
 # One text is encoded at a time: tokenizers are not made for several threads at once, and a model
 # uses all the cores that it may use already.
@@ -34,6 +38,7 @@ class Collection:
         self._closed: ColreduceError | None = None  # why it cannot be searched
         self._textless: ColreduceError | None = None  # why it cannot be searched with text
         self._stale: ColreduceError | None = None  # why it shows an older generation
+        self._not_before = 0.0  # when to look at the disk again
         try:
             self._open()
         except (ColreduceError, OSError) as error:
@@ -109,6 +114,8 @@ class Collection:
 
         What cannot be taken over is logged once and said in `problem`; the old stays in use.
         """
+        if time.monotonic() < self._not_before:
+            return
         try:
             if self._index is None or _identity(self.path) != self._folder:
                 self._open()
@@ -119,6 +126,8 @@ class Collection:
             self._stale = None
         except (ColreduceError, OSError) as error:
             problem = _ours(error)
+            if isinstance(problem, Damaged):
+                self._not_before = time.monotonic() + DAMAGED_SECONDS
             known = self.problem
             if known is None or str(known) != str(problem):
                 log.warning("%s cannot be read again: %s", self.name, problem)

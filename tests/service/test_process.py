@@ -74,16 +74,24 @@ def test_addresses_of_this_machine_only_are_told_from_others() -> None:
 
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
-        answer = refused(str(folder), "--listen", "127.0.0.1:0")
-        assert answer.returncode == 1
+        answer = CliRunner().invoke(serve, [str(folder), "--listen", "127.0.0.1:0"])
+        assert (answer.exit_code, answer.stdout) == (1, "")
         assert str(folder) in answer.stderr
-        assert "Traceback" not in answer.stderr
 
 
 def test_an_index_that_is_damaged_is_refused(folder: Path) -> None:
-    answer = refused(str(folder / "broken"), "--listen", "127.0.0.1:0")
-    assert answer.returncode == 1
+    answer = CliRunner().invoke(serve, [str(folder / "broken"), "--listen", "127.0.0.1:0"])
+    assert (answer.exit_code, answer.stdout) == (1, "")
     assert "segments" in answer.stderr
+
+
+def test_the_client_loads_neither_torch_nor_faiss() -> None:
+    program = (
+        "import sys; from colreduce import Client; Client('127.0.0.1:1'); "
+        "print(sorted({'torch', 'faiss', 'sentence_transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_health_knows_the_server_and_its_services(client: Client) -> None:
