@@ -6,6 +6,8 @@ that which centre is nearest to a token does not depend on the batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -146,3 +148,7 @@ def _nearest_member(bucket: Bucket, tokens: Tensor, labels: Tensor, centres: Ten
     lead = torch.full(best.shape, labels.shape[1], dtype=torch.int64, device=labels.device)
     lead.scatter_reduce_(1, labels, torch.where(leads, places, labels.shape[1]), "amin")
     return torch.where(lead < labels.shape[1], lead, 0)
+
+
+# Where centres start.
+STARTS: dict[str, Callable[[Bucket], Tensor]] = {"stride": strided, "farthest": farthest}

@@ -11,7 +11,7 @@ from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
 from colreduce.reduce.base import Groups, Merger
 from colreduce.reduce.buckets import buckets, scatter
-from colreduce.reduce.clusters import cluster, farthest, strided
+from colreduce.reduce.clusters import STARTS, cluster
 from colreduce.reduce.whole import whole_weights
 
 
@@ -32,7 +32,7 @@ class KMeans(Merger):
     start: str = parameter(
         "stride",
         "where centres start: stride (equal distances) or farthest (far from one another)",
-        choices=("stride", "farthest"),
+        choices=tuple(STARTS),
     )
 
     def group(self, batch: Ragged, sizes: Tensor, state: State) -> Groups:
@@ -40,7 +40,7 @@ class KMeans(Merger):
         labels = torch.empty_like(batch.positions)
         for bucket in buckets(batch, sizes):
             weights = whole_weights(bucket, batch.weights)
-            seeds = strided(bucket) if self.start == "stride" else farthest(bucket)
+            seeds = STARTS[self.start](bucket)
             found = cluster(bucket, seeds, weights, iterations=self.iterations)
             scatter(bucket, found, labels)
         return Groups(labels)
