@@ -44,7 +44,9 @@ class Grid(Merger):
         text_place = torch.where(place < 0, batch.positions, batch.positions - patches[items])
         run = text_place * runs[items] // texts[items].clamp_min(1)
         block = _blocks(place.clamp_min(0), blocks[items], rows[items], columns[items])
-        return Groups(torch.where(is_patch, block + runs[items], run))
+        # A single vector takes in both kinds.
+        block = torch.minimum(block + runs[items], sizes[items] - 1)
+        return Groups(torch.where(is_patch, block, run))
 
 
 def _blocks(place: Tensor, blocks: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
