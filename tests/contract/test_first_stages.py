@@ -17,9 +17,13 @@ from tests.reference.first_stages import opened, segment
 from tests.reference.tiny_models import save_dense, save_sparse
 
 DIM = 24
-SMALL = {"fde": {"repetitions": 8, "bits": 3, "inner_dim": 8}}
+SMALL = {
+    "fde": {"repetitions": 8, "bits": 3, "inner_dim": 8},
+    "lemur": {"width": 64, "epochs": 3},
+}
 
 
+VARIANTS = {"tokens": [{}, {"score": "interaction"}]}
 MODELS = {"dense": save_dense, "sparse": save_sparse}
 
 
@@ -27,8 +31,10 @@ def cases() -> list[tuple[str, dict[str, str]]]:
     """Return every first stage with every store it can have."""
     found: list[tuple[str, dict[str, str]]] = []
     for name, kind in FIRST_STAGES.items():
-        stores = VECTOR_STORES if issubclass(kind, SingleVector) else [None]
-        found += [(name, {"store": store} if store else {}) for store in stores]
+        variants = [{"store": store} for store in VECTOR_STORES]
+        if not issubclass(kind, SingleVector):
+            variants = VARIANTS.get(name, [{}])
+        found += [(name, variant) for variant in variants]
     return found
 
 

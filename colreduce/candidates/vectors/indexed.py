@@ -23,6 +23,9 @@ INDEX, SHARED, TRAINED = "index", "shared", "trained"
 # A segment with fewer vectors keeps them in a plain array and is searched exactly.
 SMALL = 4096
 
+# The largest number that float16 holds, with room to spare.
+HALF_MOST = 6e4
+
 # Numbers that a segment without shared training waits for before it trains: 256 MB.
 TRAIN_FLOATS = 1 << 26
 TRAIN_MOST = 1 << 16
@@ -136,7 +139,9 @@ class _Builder:
         if self._index is None and self._count:
             width = self._held[0].shape[1]
             if self._count < self._store.least(width):
-                return dict(stored_rows(np.concatenate(self._held), "float16"))
+                rows = np.concatenate(self._held)
+                narrow = float(np.abs(rows).max()) < HALF_MOST
+                return dict(stored_rows(rows, "float16" if narrow else "float32"))
             self._begin(self._count)
         if self._index is None:
             return {}
