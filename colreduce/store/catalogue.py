@@ -7,6 +7,7 @@ manifest can only mean that a manifest was lost.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import sqlite3
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE meta (
-    gen INTEGER NOT NULL, digest TEXT NOT NULL, format INTEGER NOT NULL);
+    gen INTEGER NOT NULL, digest TEXT NOT NULL, format INTEGER NOT NULL, seal TEXT NOT NULL);
 CREATE TABLE segments (
     number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rows INTEGER, live INTEGER, info TEXT);
 CREATE TABLE docs (
@@ -132,7 +133,7 @@ class Catalogue:
         conn.executemany("INSERT INTO jobs VALUES (?, ?)", _job_rows(snapshot))
         conn.execute("DELETE FROM meta")
         meta = (snapshot.generation, snapshot.sha256, _VERSION)
-        conn.execute("INSERT INTO meta VALUES (?, ?, ?)", meta)
+        conn.execute("INSERT INTO meta VALUES (?, ?, ?, ?)", (*meta, _seal(*meta)))
 
     def _connect(self) -> sqlite3.Connection:
         if self._db is None:
@@ -150,10 +151,13 @@ class Catalogue:
         return connection
 
     def _meta(self) -> tuple[int, str, int]:
-        rows = self._connect().execute("SELECT gen, digest, format FROM meta").fetchall()
+        """Return what the catalogue says of itself, once its own seal shows that it is unharmed."""
+        rows = self._connect().execute("SELECT gen, digest, format, seal FROM meta").fetchall()
         if len(rows) != 1:
             raise ValueError(f"meta has {len(rows)} rows")
-        gen, digest, version = rows[0]
+        gen, digest, version, seal = rows[0]
+        if seal != _seal(gen, digest, version):
+            raise ValueError("meta does not fit its seal")
         return int(gen), str(digest), int(version)
 
     def _shows(self, snapshot: Snapshot) -> bool:
@@ -177,6 +181,11 @@ class Catalogue:
                 return False
             seen += 1
         return seen == snapshot.count
+
+
+def _seal(gen: Any, digest: Any, version: Any) -> str:
+    """Tell a generation that was written from one that a damaged byte makes up."""
+    return hashlib.sha256(f"{gen} {digest} {version}".encode()).hexdigest()
 
 
 def _segment_row(segment: Segment) -> tuple[Any, ...]:
