@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 from colreduce.method import Method, State
@@ -14,6 +15,9 @@ from colreduce.ragged import Ragged
 
 # Named arrays whose first axis is the token: what a segment stores for its vectors.
 Codes: TypeAlias = Mapping[str, Tensor]
+
+# Decoded numbers held at a time while they are multiplied: 2 MB, or 256 MB on a GPU.
+PIECE, PIECE_ON_DEVICE = 1 << 19, 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +37,20 @@ class Codec(Method):
         """Turn the arrays back into ``[t, d]`` float32."""
 
     def similarities(self, query: Tensor, codes: Codes, state: State) -> Tensor:
-        """Return the products of ``query`` [q, d] with every stored vector: [q, t] float32."""
-        return query @ self.decode(codes, state).T
+        """Return the products of ``query`` [q, d] with every stored vector: [q, t] float32.
+
+        Decoded in pieces that stay in the cache, which is as fast as vectors that were never
+        encoded; laid out vector by vector, as `colreduce.maxsim` reads them fastest.
+        """
+        columns = query.float().T.contiguous()
+        rows = len(next(iter(codes.values())))
+        found = columns.new_empty(rows, len(query))
+        piece = PIECE if columns.device.type == "cpu" else PIECE_ON_DEVICE
+        step = max(1, piece // len(columns))
+        for start in range(0, rows, step):
+            part = {name: array[start : start + step] for name, array in codes.items()}
+            torch.mm(self.decode(part, state), columns, out=found[start : start + step])
+        return found.T
 
     @abstractmethod
     def bytes_per_vector(self, dim: int) -> float:
@@ -45,5 +61,5 @@ class Codec(Method):
         """Bound how far a document's score can be from that of the vectors that were encoded.
 
         Computed from the query [q, d], the stored codes of one document and what the codec
-        learned; not an estimate.
+        learned; not an estimate. The rounding of float32 arithmetic comes on top.
         """

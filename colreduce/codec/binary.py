@@ -56,7 +56,7 @@ class Binary(Codec):
     def similarities(self, query: Tensor, codes: Codes, state: State) -> Tensor:
         """Add up one table entry per byte and scale the sums: [q, t]."""
         if len(query) > MANY_QUERIES:
-            return query.float() @ self.decode(codes, state).T
+            return super().similarities(query, codes, state)
         tables = byte_tables(_signs(codes), query.float(), 1)
         return (table_products(codes["tokens"], tables) * codes["scales"].float()[:, None]).T
 

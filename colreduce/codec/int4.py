@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from colreduce.codec.base import Codec, Codes
-from colreduce.codec.integers import integer_products, query_error
 from colreduce.codec.scales import half_scales, half_steps, steps_of
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
@@ -45,37 +44,28 @@ class Int4(Codec):
 
     def decode(self, codes: Codes, state: State) -> Tensor:
         """Multiply the steps by their scales; exact in float32."""
-        width = int(state["width"])
-        runs = self._runs(torch.cat(_halves(codes, width), 1).float())
-        return (runs * codes["scales"].float()[:, :, None]).flatten(1)[:, :width].contiguous()
-
-    def similarities(self, query: Tensor, codes: Codes, state: State) -> Tensor:
-        """Multiply with both halves' steps and scale the products: [q, t]."""
-        if codes["scales"].shape[1] > 1:
-            return query.float() @ self.decode(codes, state).T
-        halves = _halves(codes, int(state["width"]))
-        return integer_products(query.float(), halves, codes["scales"][:, 0])
+        width, packed = int(state["width"]), codes["tokens"]
+        left = packed.shape[1]
+        steps = torch.empty(len(packed), width, device=packed.device)
+        steps[:, :left] = packed & 15
+        steps[:, left:] = packed[:, : width - left] >> 4
+        steps -= 8
+        scales = codes["scales"].float()
+        for number, start in enumerate(range(0, width, self.group or width)):
+            steps[:, start : start + (self.group or width)] *= scales[:, number, None]
+        return steps
 
     def bytes_per_vector(self, dim: int) -> float:
         """Return a half per number, and 2 for each scale."""
         return (dim + 1) // 2 + 2.0 * -(-dim // (self.group or dim))
 
     def error_bound(self, query: Tensor, codes: Codes, state: State) -> float:
-        """Half a step in every number, run by run, and what the query's layers lose."""
+        """Half a step in every number, run by run, of the coarsest vector."""
         magnitudes = self._runs(query.double()).abs().sum(2)
-        rounding = magnitudes @ half_steps(codes["scales"]).T
-        sums = self.decode(codes, state).double().abs().sum(1)
-        return float((rounding + query_error(query, sums)).amax(1).sum())
+        return float((magnitudes @ half_steps(codes["scales"]).T).amax(1).sum())
 
     def _runs(self, rows: Tensor) -> Tensor:
         """Split rows into runs that share a scale: [t, d] -> [t, runs, group], 0 at the end."""
         group = self.group or rows.shape[1]
         runs = -(-rows.shape[1] // group)
         return pad(rows, (0, runs * group - rows.shape[1])).view(len(rows), runs, group)
-
-
-def _halves(codes: Codes, width: int) -> tuple[Tensor, Tensor]:
-    """Return the steps of the left and the right half of every vector, int8 in [-7, 7]."""
-    packed = codes["tokens"]
-    left, right = (packed & 15).view(torch.int8) - 8, (packed >> 4).view(torch.int8) - 8
-    return left, right[:, : width // 2]

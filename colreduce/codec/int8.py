@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from colreduce.codec.base import Codec, Codes
-from colreduce.codec.integers import integer_products, query_error
 from colreduce.codec.scales import half_scales, half_steps, steps_of
 from colreduce.method import State
 
@@ -33,19 +32,12 @@ class Int8(Codec):
 
     def decode(self, codes: Codes, state: State) -> Tensor:
         """Multiply the steps by their vector's scale; exact in float32."""
-        return codes["tokens"].float() * codes["scales"].float()[:, None]
-
-    def similarities(self, query: Tensor, codes: Codes, state: State) -> Tensor:
-        """Multiply with the steps and scale the products: [q, t]."""
-        return integer_products(query.float(), [codes["tokens"]], codes["scales"])
+        return codes["tokens"].float().mul_(codes["scales"].float()[:, None])
 
     def bytes_per_vector(self, dim: int) -> float:
         """Return 1 per number and 2 for the scale."""
         return dim + 2.0
 
     def error_bound(self, query: Tensor, codes: Codes, state: State) -> float:
-        """Half a step in every number of the coarsest vector, and what the query's layers lose."""
-        scales = codes["scales"].double()
-        rounding = query.double().abs().sum(1, keepdim=True) * half_steps(codes["scales"])
-        sums = codes["tokens"].double().abs().sum(1) * scales
-        return float((rounding + query_error(query, sums)).amax(1).sum())
+        """Half a step in every number of the coarsest vector."""
+        return float(half_steps(codes["scales"]).max() * query.double().abs().sum())

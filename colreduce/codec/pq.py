@@ -89,7 +89,7 @@ class Pq(Codec):
     def similarities(self, query: Tensor, codes: Codes, state: State) -> Tensor:
         """Add up one table entry per byte: [q, t]."""
         if len(query) > MANY_QUERIES:
-            return query.float() @ self.decode(codes, state).T
+            return super().similarities(query, codes, state)
         books = state["books"].to(query.device)
         products = torch.einsum("qps,pes->peq", self._cut(query.float()), books)
         if not bool(state["unit"]):

@@ -22,10 +22,10 @@ from colreduce.ragged import Ragged
 if TYPE_CHECKING:
     from types import ModuleType
 
-# Similarities held at a time on CPU: 4 MB.
-BLOCK_SIMILARITIES = 1 << 20
+# Numbers of tokens, or similarities, held at a time on CPU: 2 MB.
+BLOCK_NUMBERS = 1 << 19
 # Fewer similarities than this are not worth loading a compiled kernel for.
-WORTH_COMPILING = 1 << 18
+WORTH_COMPILING = 1 << 16
 
 # The products of the query's vectors with a run of stored vectors: [q, stop - start].
 Products: TypeAlias = Callable[[slice], Tensor]
@@ -137,12 +137,11 @@ def _best_by_block(products: Products, lengths: Tensor, block: int) -> Iterator[
 
 
 def _block(asked: int | None, queries: int, tokens: Tensor) -> int:
-    """Return how many tokens are scored at a time: as asked, or so that they fit."""
+    """Return how many tokens are scored at a time: as asked, or so that the cache holds them."""
     if asked is not None:
         return asked
-    room = BLOCK_SIMILARITIES if tokens.device.type == "cpu" else 256 * BLOCK_SIMILARITIES
-    # A document token weighs as much as its similarities when the query is short.
-    return max(1024, room // max(queries, tokens.shape[1] // 2, 1))
+    room = BLOCK_NUMBERS if tokens.device.type == "cpu" else 256 * BLOCK_NUMBERS
+    return max(1024, room // max(queries, tokens.shape[1], 1))
 
 
 def _sum_runs(best: Tensor, lengths: Tensor) -> Tensor:
