@@ -103,7 +103,8 @@ class Batch:
         texts: list[str | None],
         metadata: Sequence[Mapping[str, Any]] | None,
     ) -> None:
-        if not self._index.pipeline.states:
+        # A recipe may have learned nothing from the first documents; it does not try again later.
+        if not self._index.pipeline.states and not self._index.view.snapshot.segments:
             self._index.fit(batch.take(slice(0, SAMPLE)), texts[:SAMPLE])
             self._fitted = True
         if not self._builders or self._open_documents >= SEGMENT_DOCUMENTS:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from colreduce.errors import BadInput
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
 from colreduce.transform.base import Transform
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +20,8 @@ class Pca(Transform):
     """Keep the directions along which the corpus' tokens differ most, and drop the rest.
 
     Fitted without centring, so that products of vectors are approximated, not products of
-    differences from a mean. Vectors that are no wider than ``dim`` pass unchanged.
+    differences from a mean. Vectors that are no wider than ``dim`` pass unchanged, and so do all
+    vectors of an index whose first documents have fewer than ``dim`` tokens to learn from.
     """
 
     name = "pca"
@@ -32,11 +35,14 @@ class Pca(Transform):
         if sample.dim <= self.dim:
             return {}
         if len(sample.tokens) < self.dim:
-            raise BadInput(
-                f"{self} needs a sample of at least {self.dim} tokens, got {len(sample.tokens)}. "
-                "Add more documents at once, or leave out pca.",
-                field="dim",
+            logger.warning(
+                "%s cannot be learned from %d tokens; vectors stay %d wide in this index. "
+                "Build it from more documents at once to have them shortened.",
+                self,
+                len(sample.tokens),
+                sample.dim,
             )
+            return {}
         tokens = sample.tokens.double()
         _, vectors = torch.linalg.eigh(tokens.T @ tokens)
         axes = vectors.flip(1)[:, : self.dim]

@@ -23,6 +23,12 @@ def names(count: int) -> list[str]:
     return [f"d{number:03d}" for number in range(count)]
 
 
+def add_and_fail(index: Index, ids: list[str], items: list[torch.Tensor]) -> None:
+    with index.batch() as batch:
+        batch.add(ids, embeddings=items)
+        raise ZeroDivisionError
+
+
 def queries(count: int = 5) -> list[torch.Tensor]:
     return [query[:4] for query in documents(count, seed=99)]
 
@@ -86,9 +92,8 @@ def test_equal_scores_are_ordered_by_id(tmp_path):
 
 
 def test_a_batch_is_seen_whole_or_not_at_all(index):
-    with pytest.raises(ZeroDivisionError), index.batch() as batch:
-        batch.add(["x"], embeddings=documents(1))
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        add_and_fail(index, ["x"], documents(1))
     assert len(index) == 40
     with pytest.raises(NotFound, match="no document 'x'"):
         index.get(["x"])
@@ -101,9 +106,8 @@ def test_a_batch_is_seen_whole_or_not_at_all(index):
 
 def test_a_batch_that_failed_teaches_nothing(tmp_path):
     with Index.create(tmp_path / "idx", recipe="pca(dim=4) | fp32", dim=DIM) as index:
-        with pytest.raises(ZeroDivisionError), index.batch() as batch:
-            batch.add(names(40), embeddings=documents(40))
-            raise ZeroDivisionError
+        with pytest.raises(ZeroDivisionError):
+            add_and_fail(index, names(40), documents(40))
         assert index.pipeline.states == {}
         index.add(names(40), embeddings=documents(40, seed=5))
         axes = index.pipeline.states["transform.0"]["axes"]
@@ -247,3 +251,15 @@ def test_ragged_batches_can_be_added_as_they_are(tmp_path):
 def test_a_search_with_the_wrong_width_says_what_is_wanted(index):
     with pytest.raises(ShapeMismatch, match=r"wanted query vectors \[tokens, 16\], got \[2, 3\]"):
         index.search(torch.ones(2, 3))
+
+
+def test_an_index_begun_with_few_tokens_keeps_its_width_for_good(tmp_path):
+    few, more = documents(1, seed=4)[0][:3], documents(40)
+    with Index.create(tmp_path / "idx", recipe="pca(dim=8) | fp32", dim=DIM) as index:
+        index.add(["first"], embeddings=[few])
+    with Index.open(tmp_path / "idx") as index:
+        index.add(names(40), embeddings=more)
+        [hit] = index.search(few, k=1)
+        assert hit.id == "first"
+        assert hit.score == pytest.approx(slow_maxsim(few.numpy(), few.numpy()), rel=1e-5)
+        assert index.get(["d001"], vectors=True)[0].vectors.shape[1] == DIM
