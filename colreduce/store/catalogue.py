@@ -60,8 +60,8 @@ class Catalogue:
                         "Restore the index from a snapshot."
                     )
                 told = (gen, digest, version)
-                fits = told == (snapshot.generation, snapshot.sha256, _VERSION)
-                fits = fits and self._shows(snapshot)
+                wanted = (snapshot.generation, snapshot.sha256, _VERSION)
+                fits = told == wanted and self._shows(snapshot)
         except (sqlite3.Error, ValueError, TypeError) as problem:
             log.warning("%s cannot be used and is made again: %s", self.path, problem)
         if not fits:

@@ -20,7 +20,7 @@ from pathlib import Path
 # Forking is safe in a process of one thread only, and BLAS starts its threads at import.
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
-from tests.reliability import crash, damage, mutations, powerloss, races, workload
+from tests.reliability import crash, damage, mutations, powerloss, races, soak, workload
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,6 +81,7 @@ def parts(tier, folder):
             "two writers": lambda: races.two_writers(folder, 5),
             "fence": lambda: races.fenced_without_a_lock(folder, 5),
             "readers": lambda: races.readers(folder, 2.0, processes=2),
+            "soak": lambda: soak.soak(folder, 300),
         }
     if tier == "quick":
         return {
@@ -96,6 +97,7 @@ def parts(tier, folder):
             "two writers": lambda: races.two_writers(folder, 50),
             "fence": lambda: races.fenced_without_a_lock(folder, 20),
             "readers": lambda: races.readers(folder, 10.0),
+            "soak": lambda: soak.soak(folder, 3000),
             "machine": lambda: machine(20, 40),
             "mutations": lambda: mutated(every),
         }
@@ -105,7 +107,12 @@ def parts(tier, folder):
         "recovery": lambda: crash.inside_recovery(folder, 1, 40),
         "random kills": lambda: crash.at_random_times(folder, 1, 1000),
         "saving and restoring": lambda: crash.while_saving(folder, 1),
-        "power": lambda: power(folder, range(1, 31), 14, 2),
+        **{
+            f"power, seeds {first} to {first + 4}": lambda first=first: power(
+                folder, range(first, first + 5), 14, 2
+            )
+            for first in range(1, 31, 5)
+        },
         "damage": lambda: damage.campaign(folder, 1, flips=1),
         "lost manifests": lambda: damage.lost_manifest(folder),
         "catalogue": lambda: damage.catalogue(folder, 1, 3000),
@@ -113,6 +120,7 @@ def parts(tier, folder):
         "two writers": lambda: races.two_writers(folder, 50),
         "fence": lambda: races.fenced_without_a_lock(folder, 100),
         "readers": lambda: races.readers(folder, 60.0, processes=4),
+        "soak": lambda: soak.soak(folder, 20_000),
         "machine": lambda: machine(300, 50),
         "mutations": lambda: mutated(every),
     }
@@ -132,7 +140,7 @@ def guards(name, figures):
         told.append("a child was to be killed and was not")
     if name == "readers" and figures["acked"] < 10:
         told.append("the readers saw fewer than ten generations")
-    if name == "power" and figures["in_flight"] < figures["kills"] / 4:
+    if name.startswith("power") and figures["in_flight"] < figures["kills"] / 4:
         told.append("the power hardly ever went during a step")
     if name == "damage" and figures["refused"] < 100:
         told.append("hardly anything was refused")
@@ -149,43 +157,60 @@ def run_part(tier, name):
     return figures
 
 
-def run(tier, names=()):
-    """Do all parts, or those named, and print one line for each; return the sums."""
-    began, total = time.monotonic(), {"failures": []}
+def run(tier, names=(), out=None):
+    """Do all parts, or those named, and print one line for each; return the sums.
+
+    What stands in ``out`` is not done again; what is done is added to it.
+    """
+    total = _earlier(tier, out)
     for name in names or parts(tier, Path()):
-        started = time.monotonic()
-        command = [sys.executable, "-m", "tests.reliability.campaign", "--tier", tier]
-        done = subprocess.run([*command, "--part", name], stdout=subprocess.PIPE, cwd=ROOT)
-        figures = {"failures": [f"{name} ended with code {done.returncode}"]}
-        with suppress(IndexError, ValueError):
-            figures = json.loads(done.stdout.splitlines()[-1])
+        if name in total:
+            continue
+        total[name] = figures = _in_own_process(tier, name)
         told = ", ".join(f"{v} {k}" for k, v in figures.items() if isinstance(v, int) and v)
-        sys.stdout.write(
-            f"{name}: {told}, {len(figures['failures'])} failures, "
-            f"{time.monotonic() - started:.0f} s\n"
-        )
-        sys.stdout.flush()
-        for failure in figures["failures"]:
+        failed, seconds = figures["failures"], figures["seconds"]
+        sys.stdout.write(f"{name}: {told}, {len(failed)} failures, {seconds:.0f} s\n")
+        for failure in failed:
             sys.stdout.write(f"    {failure}\n")
-        total["failures"] += figures["failures"]
-        total[name] = figures
-    sys.stdout.write(_sum(tier, total, time.monotonic() - began))
+        sys.stdout.flush()
+        if out is not None:
+            with out.open("a") as lines:
+                lines.write(json.dumps({"tier": tier, "part": name, **figures}) + "\n")
+    sys.stdout.write(_sum(tier, total))
     return total
 
 
-def _sum(tier, total, seconds):
-    def of(part, key):
-        return total.get(part, {}).get(key, 0)
+def _earlier(tier, out):
+    if out is None or not out.exists():
+        return {}
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    return {line["part"]: line for line in lines if line["tier"] == tier}
 
-    killed = [name for name in total if "operation" in name and name != "failing operations"]
+
+def _in_own_process(tier, name):
+    started = time.monotonic()
+    command = [sys.executable, "-m", "tests.reliability.campaign", "--tier", tier, "--part", name]
+    done = subprocess.run(command, stdout=subprocess.PIPE, cwd=ROOT)
+    figures = {"failures": [f"{name} ended with code {done.returncode}"]}
+    with suppress(IndexError, ValueError):
+        figures = json.loads(done.stdout.splitlines()[-1])
+    return {**figures, "seconds": round(time.monotonic() - started, 1)}
+
+
+def _sum(tier, total):
+    def of(part, key):
+        return sum(found.get(key, 0) for name, found in total.items() if name.startswith(part))
+
+    seconds = sum(figures["seconds"] for figures in total.values())
+    failures = sum(len(figures["failures"]) for figures in total.values())
     return (
         f"torture ({tier}): {of('random kills', 'kills')} random kills, "
-        f"{sum(of(name, 'kills') for name in killed)} kills at chosen operations, "
+        f"{of('every', 'kills')} kills at chosen operations, "
         f"{of('recovery', 'kills')} inside recovery, {of('power', 'runs')} power-loss states, "
         f"{of('damage', 'tried') + of('catalogue', 'tried')} damaged files, "
         f"{of('failing operations', 'tried')} failing operations, "
         f"{of('mutations', 'kills')}/{of('mutations', 'runs')} planted defects noticed, "
-        f"{len(total['failures'])} failures, {seconds:.0f} s\n"
+        f"{failures} failures, {seconds:.0f} s\n"
     )
 
 
@@ -193,12 +218,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", choices=("test", "quick", "nightly"), default="quick")
     parser.add_argument("--only", action="append", default=[], help="the name of a part; repeats")
+    parser.add_argument("--out", type=Path, help="add the figures to this file; done parts stay")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         sys.stdout.write("\n" + json.dumps(run_part(options.tier, options.part)) + "\n")
         return 0
-    return 1 if run(options.tier, options.only)["failures"] else 0
+    total = run(options.tier, options.only, options.out)
+    return 1 if any(figures["failures"] for figures in total.values()) else 0
 
 
 if __name__ == "__main__":

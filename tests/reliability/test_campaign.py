@@ -21,6 +21,7 @@ PARTS = (
     "two writers",
     "fence",
     "readers",
+    "soak",
 )
 
 

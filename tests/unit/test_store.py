@@ -2,9 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -470,6 +471,19 @@ def test_a_catalogue_ahead_of_the_manifest_means_a_manifest_was_lost(store):
     assert [path.name[:14] for path in kept] == ["seg-0000000002"]
 
 
+def test_a_catalogue_whose_columns_are_damaged_is_made_again(store):
+    put(store, ["a"], 1, metadata=[{"year": 1999}])
+    store.close()
+    file = store.path / "catalogue.sqlite3"
+    good = file.read_bytes()
+    assert b"n_tokens INTEGER," in good
+    file.write_bytes(good.replace(b"n_tokens INTEGER,", b"n_tokens INTEGERl"))
+    Store.open(store.path, write=True).close()
+    assert b"n_tokens INTEGER," in file.read_bytes()
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("SELECT id, meta FROM docs").fetchall() == [("a", '{"year":1999}')]
+
+
 def test_a_segment_two_generations_ahead_means_a_manifest_was_lost(store):
     put(store, ["a"], 1)
     put(store, ["b"], 1)
@@ -565,7 +579,7 @@ def test_checking_sizes_only_still_checks_what_is_parsed(store):
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(store):
     code = f"""
 import os, sys, time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from colreduce.errors import ReadOnly
 from colreduce.store import Store
