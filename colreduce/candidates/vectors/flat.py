@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 
 from colreduce.candidates.base import Found, Part, Parts, best, wanted_rows
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
@@ -82,15 +84,16 @@ class FlatSearcher:
     """Compares a query with every row."""
 
     def __init__(self, vectors: NDArray[Any], scales: NDArray[Any] | None = None) -> None:
-        self._vectors = vectors
-        self._scales = scales
+        # DLPack shares memory that may not be written to; nothing here writes to it.
+        self._vectors = from_dlpack(vectors)
+        self._scales = None if scales is None else from_dlpack(scales)
 
     def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
         """Return the rows of the largest products; equal products by row."""
         rows = wanted_rows(len(self._vectors), allowed)
         # Gathering pays when few rows may be returned; else all are read in order.
         gathers = len(rows) * 4 < len(self._vectors)
-        scores = self._products(queries, rows if gathers else None)
+        scores = self._products(queries, torch.from_numpy(rows) if gathers else None)
         if not gathers and allowed is not None:
             scores = scores[rows]
         return [
@@ -98,25 +101,22 @@ class FlatSearcher:
             for query, products in zip(queries, scores.T, strict=True)
         ]
 
-    def _products(self, queries: Matrix, rows: NDArray[np.int64] | None) -> Matrix:
+    def _products(self, queries: Matrix, rows: Tensor | None) -> Matrix:
         """Multiply rows, all of them if None, with the queries: [rows, q]."""
-        count = len(self._vectors) if rows is None else len(rows)
+        count, width = len(self._vectors) if rows is None else len(rows), queries.shape[1]
+        step = max(BLOCK_FLOATS // width, 1)
         right = torch.from_numpy(np.ascontiguousarray(queries.T))
-        step = max(BLOCK_FLOATS // max(queries.shape[1], 1), 1)
         scores = torch.empty(count, len(queries))
+        space = torch.empty(min(step, count), width)
         for start in range(0, count, step):
-            where = slice(start, start + step)
-            torch.matmul(
-                self._read(where if rows is None else rows[where]), right, out=scores[where]
-            )
-        return scores.numpy()
-
-    def _read(self, where: slice | NDArray[np.int64]) -> torch.Tensor:
-        """Return some rows as float32."""
-        block = torch.from_numpy(np.array(self._vectors[where])).float()
+            stop = min(start + step, count)
+            block = self._vectors[start:stop] if rows is None else self._vectors[rows[start:stop]]
+            if block.dtype != torch.float32:
+                block = space[: stop - start].copy_(block)
+            torch.mm(block, right, out=scores[start:stop])
         if self._scales is not None:
-            block *= torch.from_numpy(np.array(self._scales[where]))[:, None]
-        return block
+            scores *= (self._scales if rows is None else self._scales[rows])[:, None]
+        return scores.numpy()
 
     def _settle(self, query: Matrix, scores: Matrix, rows: NDArray[np.int64], k: int) -> Found:
         """Score the best rows once more, one by one.
@@ -126,14 +126,12 @@ class FlatSearcher:
         """
         if not len(rows):
             return best(scores, rows, k)
-        least = (
-            np.partition(scores, len(scores) - k)[len(scores) - k] if k < len(scores) else -np.inf
-        )
+        cut = len(scores) - k
+        least = np.partition(scores, cut)[cut] if cut > 0 else -np.inf
         near = np.flatnonzero(scores >= least - ROUNDING * float(np.abs(scores).max()))
         right = torch.from_numpy(query)
-        step = max(BLOCK_FLOATS // len(query), 1)
-        alone = [
-            (self._read(rows[near[start : start + step]]) * right).sum(1)
-            for start in range(0, len(near), step)
-        ]
+        alone = []
+        for some in torch.from_numpy(rows[near]).split(max(BLOCK_FLOATS // len(query), 1)):
+            products = (self._vectors[some].float() * right).sum(1)
+            alone.append(products if self._scales is None else products * self._scales[some])
         return best(torch.cat(alone).numpy(), rows[near], k)
