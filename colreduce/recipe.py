@@ -11,6 +11,7 @@ run anything (`colreduce.pipeline`) or know any method (the tables of the stages
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -108,7 +109,7 @@ class Recipe:
     def _arrange(cls, found: list[tuple[str, Method]]) -> Recipe:
         """Check the order and fill in the stages that were not named."""
         order = list(STAGES)
-        for (before, first), (after, second) in zip(found, found[1:], strict=False):
+        for (before, first), (after, second) in itertools.pairwise(found):
             if order.index(before) > order.index(after):
                 raise BadRecipe(
                     f"{second} ({after}) comes after {first} ({before}); "

@@ -50,5 +50,5 @@ def test_values_out_of_range_are_refused(parameters, words):
 
 def test_choosing_suggests_the_right_spelling():
     assert choose({"ward": 1, "window": 2}, "ward", "reducer") == 1
-    with pytest.raises(UnknownName, match="no reducer is called 'windw'. Did you mean 'window'"):
+    with pytest.raises(UnknownName, match=r"no reducer is called 'windw'\. Did you mean 'window'"):
         choose({"ward": 1, "window": 2}, "windw", "reducer")

@@ -1,0 +1,126 @@
+"""Documents per second of every reducer, beside sentence-transformers' hierarchical pooling.
+
+    python -m benchmarks.speed.reducers
+
+Both are given the same unit vectors in the same run, on two threads, at 125, 300 and 1,030 tokens
+of 128 numbers, and leave one vector in four. Each is run once to warm up and then several times;
+the median counts. Ratios are of this run only: seconds differ from machine to machine. On a CUDA
+device the batched methods are measured there, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from benchmarks import common
+from colreduce.ragged import Ragged
+from colreduce.reduce import REDUCERS
+from colreduce.reduce.base import Budgeted
+
+DOCUMENTS = {125: 256, 300: 96, 1030: 24}
+FACTOR = 4
+DIM = 128
+GOALS = {"ward": (2, 2, 2), "kmeans": (4, 4, 8), "cover": (4, 4, 8)}
+# Quadratic in the tokens with a large constant: one round shows enough.
+SLOW = ("dominance", "voronoi", "spectral")
+
+
+def documents(count: int, tokens: int, seed: int = 0) -> list[torch.Tensor]:
+    """Make documents whose tokens lie in clusters around a common mean, as real ones do."""
+    draw = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(count):
+        centres = torch.randn(max(tokens // 6, 1), DIM, generator=draw)
+        which = torch.randint(len(centres), (tokens,), generator=draw)
+        noise = torch.randn(tokens, DIM, generator=draw)
+        made.append(torch.nn.functional.normalize(centres[which] + 0.7 * noise + 0.5, dim=1))
+    return made
+
+
+def timed(work: Callable[[], Any], rounds: int) -> float:
+    """Return the median seconds of several rounds after one that does not count."""
+    work()
+    seconds = []
+    for _ in range(rounds):
+        started = perf_counter()
+        work()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(perf_counter() - started)
+    return median(seconds)
+
+
+def with_known(batch: Ragged) -> Ragged:
+    """Give the tokens the metadata that some methods need."""
+    tokens, device = len(batch.tokens), batch.device
+    draw = torch.Generator().manual_seed(1)
+    side = 5
+    grid = torch.tensor([[0, side, side]], device=device).expand(len(batch), 3)
+    return Ragged(
+        batch.tokens,
+        batch.lengths,
+        token_ids=torch.randint(30_000, (tokens,), generator=draw).to(device),
+        word_ids=batch.positions * 2 // 3,
+        special=torch.zeros(tokens, dtype=torch.bool, device=device),
+        importance=torch.rand(tokens, generator=draw).to(device),
+        grid=grid.contiguous(),
+    )
+
+
+def rates(device: str, only: list[str] | None) -> dict[str, dict[str, float]]:
+    """Return documents per second by method and length."""
+    from sentence_transformers.multi_vector_encoder.modules.token_pooling import (
+        HierarchicalTokenPooling,
+    )
+
+    found: dict[str, dict[str, float]] = {}
+    for tokens, count in DOCUMENTS.items():
+        items = documents(count, tokens)
+        if device == "cpu" or not found:
+            pooling = HierarchicalTokenPooling(pool_factor=FACTOR)
+            seconds = timed(lambda p=pooling, i=items: p.pool(i), 3)  # type: ignore[misc]
+            found.setdefault("sentence-transformers", {})[str(tokens)] = count / seconds
+        batch = with_known(Ragged.pack(items)).to(device)
+        for name, row in REDUCERS.items():
+            if only and name not in only:
+                continue
+            reducer = row.build({"factor": FACTOR} if issubclass(row, Budgeted) else {})
+            state = reducer.fit(batch, seed=0)
+            work = lambda r=reducer, b=batch, s=state: r.reduce(b, s)  # noqa: E731
+            seconds = timed(work, 1 if name in SLOW else 5)
+            found.setdefault(name, {})[str(tokens)] = count / seconds
+            print(f"{device} {name} {tokens}: {count / seconds:,.0f} documents/s", flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", nargs="*")
+    parser.add_argument("--device", default="cpu")
+    asked = parser.parse_args()
+    torch.set_num_threads(2)
+    found = rates(asked.device, asked.methods)
+    theirs = found["sentence-transformers"]
+    ratios = {
+        name: {length: rate / theirs[length] for length, rate in row.items() if length in theirs}
+        for name, row in found.items()
+    }
+    kind = "cpu" if asked.device == "cpu" else "gpu"
+    content = {"machine": common.machine(), "factor": FACTOR, "rates": found, "ratios": ratios}
+    file = common.save(f"reducer-speed-{kind}", content)
+    print(f"\n{'method':24}" + "".join(f"{length:>14} tokens" for length in DOCUMENTS))
+    for name, row in found.items():
+        cells = [f"{row[str(n)]:9,.0f}/s {ratios[name][str(n)]:7.1f}x" for n in DOCUMENTS]
+        goal = f"   goal {'/'.join(map(str, GOALS[name]))}x" if name in GOALS else ""
+        print(f"{name:24}" + "   ".join(cells) + goal)
+    print(f"\nwritten to {file}")
+
+
+if __name__ == "__main__":
+    main()
