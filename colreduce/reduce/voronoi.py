@@ -121,36 +121,52 @@ class Voronoi(Selector):
 def _delete(table: Tensor, mask: Tensor, sizes: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     """Drop the cheapest token of each document until ``sizes`` are left or the cost is too high.
 
+    Tokens that are no query's best cost nothing and go first, at once: none of them becomes a
+    best by it.
+
     table [b, q, l]  similarities of query vectors and tokens
     Returns the tokens dropped [b, l], and the highest cost up to each drop.
     """
-    every = torch.arange(len(table), device=table.device)
-    alive, left, paid = mask.clone(), mask.sum(1), []
+    alive, paid = mask.clone(), []
     first, second, margin = _two_best(table, alive[:, None])
     costs = torch.zeros(mask.shape, dtype=torch.float64, device=table.device)
     costs.scatter_add_(1, first, margin)
+    wins = torch.zeros_like(mask, dtype=torch.int64)
+    wins.scatter_add_(1, first, torch.ones_like(first))
     dearest = torch.zeros(len(table), dtype=torch.float64, device=table.device)
-    running = left > sizes
-    while bool(running.any()):
-        # Two tokens often cost the same but for rounding: each is the other's second best.
-        whole = (costs / (SAME * table.shape[1])).round().masked_fill_(~alive, torch.inf)
-        victim = whole.argmin(1)
-        cost = costs[every, victim] / table.shape[1]
-        running = running & (cost <= limit)
-        dearest = torch.where(running, torch.maximum(dearest, cost), dearest)
-        paid.append(dearest[running])
-        alive[every[running], victim[running]] = False
-        gone = torch.where(running, victim, -1)[:, None]
-        document, query = torch.nonzero((first == gone) | (second == gone), as_tuple=True)
-        touched = (document, first[document, query])
-        costs.index_put_(touched, -margin[document, query], accumulate=True)
+    while True:
+        goes, cost = _next_drops(alive, sizes, costs / table.shape[1], wins)
+        goes &= (cost <= limit)[:, None]
+        if not bool(goes.any()):
+            return mask & ~alive, torch.cat(paid) if paid else dearest[:0]
+        count = goes.sum(1)
+        dearest = torch.where(count > 0, torch.maximum(dearest, cost), dearest)
+        paid.append(dearest.repeat_interleave(count))
+        alive &= ~goes
+        hit = goes.gather(1, first) | goes.gather(1, second)
+        document, query = torch.nonzero(hit, as_tuple=True)
+        before = first[document, query]
         found = _two_best(table[document, query], alive[document])
+        costs.index_put_((document, before), -margin[document, query], accumulate=True)
+        costs.index_put_((document, found[0]), found[2], accumulate=True)
+        ones = torch.ones_like(before)
+        wins.index_put_((document, before), -ones, accumulate=True)
+        wins.index_put_((document, found[0]), ones, accumulate=True)
         for old, new in zip((first, second, margin), found, strict=True):
             old[document, query] = new
-        costs.index_put_((document, found[0]), found[2], accumulate=True)
-        left = left - running.long()
-        running = running & (left > sizes)
-    return mask & ~alive, torch.cat(paid) if paid else dearest[:0]
+
+
+def _next_drops(alive: Tensor, sizes: Tensor, costs: Tensor, wins: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what each document drops next [b, l], if it is too large, and at what cost [b]."""
+    excess = (alive.sum(1) - sizes)[:, None]
+    idle = alive & (wins == 0)
+    some = idle.any(1)
+    # Two tokens often cost the same but for rounding: each is the other's second best.
+    whole = (costs / SAME).round().masked_fill_(~alive, torch.inf)
+    cheapest = whole.argmin(1, keepdim=True)
+    one = torch.zeros_like(alive).scatter_(1, cheapest, True)
+    goes = torch.where(some[:, None], idle & (idle.cumsum(1) <= excess), one & (excess > 0))
+    return goes, torch.where(some, 0.0, costs.gather(1, cheapest)[:, 0])
 
 
 def _two_best(table: Tensor, alive: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,11 +16,12 @@ def drops(
     gone: list[tuple[int, float]] = []
     table = queries.astype(np.float64) @ vectors.astype(np.float64).T
     while len(left) > size:
-        costs = dict.fromkeys(left, 0.0)
+        costs, wins = dict.fromkeys(left, 0.0), dict.fromkeys(left, 0)
         for row in table:
             second, first = sorted(left, key=lambda p: (row[p], -p))[-2:]
             costs[first] += (row[first] - row[second]) / len(queries)
-        victim = min(left, key=lambda p: (round(costs[p] / 1e-6), p))
+            wins[first] += 1
+        victim = min(left, key=lambda p: (wins[p] > 0, round(costs[p] / 1e-6), p))
         if costs[victim] > limit:
             break
         gone.append((victim, costs[victim]))
