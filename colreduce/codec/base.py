@@ -43,14 +43,26 @@ class Codec(Method):
         encoded; laid out vector by vector, as `colreduce.maxsim` reads them fastest.
         """
         columns = query.float().T.contiguous()
-        rows = len(next(iter(codes.values())))
-        found = columns.new_empty(rows, len(query))
+        count = len(next(iter(codes.values())))
+        found = columns.new_empty(count, len(query))
         piece = PIECE if columns.device.type == "cpu" else PIECE_ON_DEVICE
-        step = max(1, piece // len(columns))
-        for start in range(0, rows, step):
+        step = min(max(1, piece // len(columns)), max(1, count))
+        # One room for all pieces: fresh memory costs as much as decoding.
+        room = columns.new_empty(step, len(columns))
+        for start in range(0, count, step):
             part = {name: array[start : start + step] for name, array in codes.items()}
-            torch.mm(self.decode(part, state), columns, out=found[start : start + step])
+            out = found[start : start + step]
+            self._multiply(part, columns, state, out, room[: len(out)])
         return found.T
+
+    def _multiply(
+        self, codes: Codes, columns: Tensor, state: State, out: Tensor, room: Tensor
+    ) -> None:
+        """Write the products of t vectors with ``columns`` [d, q] into ``out`` [t, q].
+
+        ``room`` [t, d] is float32 to work in.
+        """
+        torch.mm(self.decode(codes, state), columns, out=out)
 
     @abstractmethod
     def bytes_per_vector(self, dim: int) -> float:

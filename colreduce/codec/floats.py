@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from colreduce.codec.base import Codec, Codes
@@ -49,6 +50,12 @@ class Fp16(Codec):
     def decode(self, codes: Codes, state: State) -> Tensor:
         """Widen to single precision, exactly."""
         return codes["tokens"].float()
+
+    def _multiply(
+        self, codes: Codes, columns: Tensor, state: State, out: Tensor, room: Tensor
+    ) -> None:
+        """Widen into memory that is used again."""
+        torch.mm(room.copy_(codes["tokens"]), columns, out=out)
 
     def bytes_per_vector(self, dim: int) -> float:
         """Return 2 per number."""

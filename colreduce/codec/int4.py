@@ -44,16 +44,22 @@ class Int4(Codec):
 
     def decode(self, codes: Codes, state: State) -> Tensor:
         """Multiply the steps by their scales; exact in float32."""
-        width, packed = int(state["width"]), codes["tokens"]
-        left = packed.shape[1]
-        steps = torch.empty(len(packed), width, device=packed.device)
-        steps[:, :left] = packed & 15
-        steps[:, left:] = packed[:, : width - left] >> 4
-        steps -= 8
-        scales = codes["scales"].float()
+        width, scales = int(state["width"]), codes["scales"].float()
+        steps = torch.empty(len(scales), width, device=scales.device)
+        _numbers(codes, steps).sub_(8)
         for number, start in enumerate(range(0, width, self.group or width)):
             steps[:, start : start + (self.group or width)] *= scales[:, number, None]
         return steps
+
+    def _multiply(
+        self, codes: Codes, columns: Tensor, state: State, out: Tensor, room: Tensor
+    ) -> None:
+        """Shift and scale the products, of which there are fewer than numbers."""
+        if codes["scales"].shape[1] > 1:
+            super()._multiply(codes, columns, state, out, room)
+        else:
+            torch.mm(_numbers(codes, room), columns, out=out)
+            out.sub_(8 * columns.sum(0)).mul_(codes["scales"].float())
 
     def bytes_per_vector(self, dim: int) -> float:
         """Return a half per number, and 2 for each scale."""
@@ -69,3 +75,12 @@ class Int4(Codec):
         group = self.group or rows.shape[1]
         runs = -(-rows.shape[1] // group)
         return pad(rows, (0, runs * group - rows.shape[1])).view(len(rows), runs, group)
+
+
+def _numbers(codes: Codes, out: Tensor) -> Tensor:
+    """Write the stored numbers, steps counted from -8, into ``out`` [t, d] and return it."""
+    packed = codes["tokens"]
+    left = packed.shape[1]
+    out[:, :left] = packed & 15
+    out[:, left:] = packed[:, : out.shape[1] - left] >> 4
+    return out

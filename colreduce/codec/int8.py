@@ -34,6 +34,13 @@ class Int8(Codec):
         """Multiply the steps by their vector's scale; exact in float32."""
         return codes["tokens"].float().mul_(codes["scales"].float()[:, None])
 
+    def _multiply(
+        self, codes: Codes, columns: Tensor, state: State, out: Tensor, room: Tensor
+    ) -> None:
+        """Scale the products, of which there are fewer than numbers."""
+        torch.mm(room.copy_(codes["tokens"]), columns, out=out)
+        out.mul_(codes["scales"].float()[:, None])
+
     def bytes_per_vector(self, dim: int) -> float:
         """Return 1 per number and 2 for the scale."""
         return dim + 2.0

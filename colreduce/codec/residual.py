@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, normalize
+from torch.nn.functional import normalize
 
 from colreduce.codec.base import Codec, Codes
 from colreduce.codec.bits import pack, packed_width, spread
@@ -70,11 +70,25 @@ class Residual(Codec):
 
     def decode(self, codes: Codes, state: State) -> Tensor:
         """Add each bucket's middle to the centroid; unit length again where it was."""
-        device = codes["tokens"].device
-        centroids = state["centroids"].to(device)
-        rest = spread(codes["tokens"], self.bits, state["weights"].to(device), centroids.shape[1])
-        tokens = embedding(codes["centroids"].int(), centroids).add_(rest)
+        room = state["centroids"].new_empty(len(codes["tokens"]), state["centroids"].shape[1])
+        tokens = self._sums(codes, state, room.to(codes["tokens"].device))
         return normalize(tokens, dim=1, eps=1e-12) if bool(state["unit"]) else tokens
+
+    def _multiply(
+        self, codes: Codes, columns: Tensor, state: State, out: Tensor, room: Tensor
+    ) -> None:
+        """Scale the products, of which there are fewer than numbers."""
+        tokens = self._sums(codes, state, room)
+        torch.mm(tokens, columns, out=out)
+        if bool(state["unit"]):
+            out.div_(torch.linalg.vector_norm(tokens, dim=1, keepdim=True).clamp_min(1e-12))
+
+    def _sums(self, codes: Codes, state: State, out: Tensor) -> Tensor:
+        """Write the centroids and what is added to them into ``out`` [t, d] and return it."""
+        centroids = state["centroids"].to(out.device)
+        torch.index_select(centroids, 0, codes["centroids"].int(), out=out)
+        weights = state["weights"].to(out.device)
+        return out.add_(spread(codes["tokens"], self.bits, weights, out.shape[1]))
 
     def bytes_per_vector(self, dim: int) -> float:
         """Return 2 for the centroid, ``bits`` per number, and 1 for the error bound."""

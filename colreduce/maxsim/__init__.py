@@ -78,6 +78,9 @@ def segment_max(similarities: Tensor, lengths: Tensor) -> Tensor:
         return similarities.new_zeros(queries, 0)
     longest = int(lengths[0])
     if bool((lengths == longest).all()):
+        if similarities.stride(0) == 1:
+            # torch is 30 times slower when the same numbers are looked at from the other side.
+            return similarities.T.unflatten(0, (documents, longest)).amax(1).T
         return similarities.unflatten(1, (documents, longest)).amax(2)
     if similarities.device.type != "cpu":
         items = torch.arange(documents, device=lengths.device)
