@@ -4,6 +4,9 @@ The loss of a token is 1 - cosine to the nearest vector that is left of its docu
 can be asked: it is run at several sizes, for all documents of the batch at once, and what is left
 is compared with what was there. No document looks at another one.
 
+What the loss means for a search: if every token has a vector left at cosine 1 - e or more, then no
+query vector of unit length loses more than the square root of 2 e.
+
 What this module does not do: choose which vectors stay (the reducers do), or the budgets that
 follow from the length alone (`colreduce.reduce.base.Budgeted.sizes`).
 """
@@ -98,12 +101,15 @@ def find_price(trial: Trial, sample: Ragged, average: float, protect: int, seed:
 
 def cheapest(trial: Trial, batch: Ragged, price: Tensor, protect: int) -> Tensor:
     """Return for each document the size at which loss and price of its vectors cost least: [n]."""
-    sizes, lost = _curves(trial, batch, protect)
+    sizes, lost = _curves(trial, batch, protect, float(price))
     return _best_sizes(sizes, lost, float(price))
 
 
-def _curves(trial: Trial, batch: Ragged, protect: int) -> tuple[Tensor, Tensor]:
+def _curves(trial: Trial, batch: Ragged, protect: int, price: float = 0.0) -> tuple[Tensor, Tensor]:
     """Return sizes 1, 2, 4, ... and all, beside the protected vectors, and the loss at each.
+
+    A document is not tried at sizes whose price alone is more than what it would pay at one that
+    was tried already; those sizes are given as the last one tried.
 
     sizes [n, k] int64, clamped to the length, where the loss is 0; lost [n, k] float64
     """
@@ -112,11 +118,19 @@ def _curves(trial: Trial, batch: Ragged, protect: int) -> tuple[Tensor, Tensor]:
     sizes = torch.tensor([*steps, longest + protect], device=batch.device)
     sizes = torch.minimum(sizes[None], batch.lengths[:, None])
     lost = torch.zeros(sizes.shape, dtype=torch.float64, device=batch.device)
+    least = torch.full_like(lost[:, 0], torch.inf)
     for column in range(sizes.shape[1]):
-        smaller = torch.nonzero(sizes[:, column] < batch.lengths).flatten()
-        if len(smaller):
-            some = batch.take(smaller)
-            lost[smaller, column] = losses(some, trial(some, sizes[smaller, column]), "sum")
+        if column:
+            settled = price * sizes[:, column - 1] >= least
+            sizes[settled, column] = sizes[settled, column - 1]
+            lost[settled, column] = lost[settled, column - 1]
+        else:
+            settled = torch.zeros_like(least, dtype=torch.bool)
+        tried = torch.nonzero(~settled & (sizes[:, column] < batch.lengths)).flatten()
+        if len(tried):
+            some = batch.take(tried)
+            lost[tried, column] = losses(some, trial(some, sizes[tried, column]), "sum")
+        least = torch.minimum(least, lost[:, column] + price * sizes[:, column])
     return sizes, lost
 
 
@@ -130,14 +144,13 @@ def _best_sizes(sizes: Tensor, lost: Tensor, price: float) -> Tensor:
     span = torch.log(large.double() / small.double())
     slope = torch.where(span > 0, (before - after) / span.clamp_min(1e-12), 0.0)
     turn = torch.minimum((slope / price).clamp_min(0), large.double()).floor().long()
-    candidates = torch.cat([sizes, *(_clamp(turn + one, small, large) for one in (0, 1))], dim=1)
-    inside = candidates[:, sizes.shape[1] :].double()
+    inside = torch.cat([_clamp(turn + one, small, large) for one in (0, 1)], dim=1)
     start, fall, level = (part.repeat(1, 2) for part in (small.double(), slope, before))
-    between = level - fall * torch.log(inside / start)
+    between = level - fall * torch.log(inside.double() / start)
+    candidates = torch.cat([sizes, inside], dim=1)
     costs = torch.cat([lost, between], dim=1) + price * candidates.double()
     least = costs.amin(1, keepdim=True)
-    tied = torch.where(costs <= least + 1e-12, candidates, candidates.amax())
-    return tied.amin(1)
+    return torch.where(costs <= least + 1e-12, candidates, candidates.amax()).amin(1)
 
 
 def _clamp(values: Tensor, low: Tensor, high: Tensor) -> Tensor:

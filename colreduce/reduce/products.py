@@ -13,14 +13,17 @@ from torch import Tensor
 from colreduce.reduce.buckets import Bucket
 
 MILLION = 1 << 20
-ROOM = 1 << 22  # float64 numbers held at a time
+# Float64 numbers held at a time.
+CPU_ROOM = 1 << 22
+DEVICE_ROOM = 1 << 27
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
     """Return the inner products of [b, l, d] with [b, m, d], rounded to float32: [b, l, m]."""
     count, rows, _ = left.shape
     wide = right.double().transpose(1, 2)
-    step = max(ROOM // max(count * right.shape[1], 1), 1)
+    room = CPU_ROOM if left.device.type == "cpu" else DEVICE_ROOM
+    step = max(room // max(count * right.shape[1], 1), 1)
     if step >= rows:
         return torch.bmm(left.double(), wide).float()
     found = torch.empty(count, rows, right.shape[1], device=left.device)

@@ -15,7 +15,9 @@ from colreduce.reduce.base import Selector
 from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.products import products
 
-ROOM = 1 << 24  # similarities held at a time
+# Similarities held at a time.
+CPU_ROOM = 1 << 24
+DEVICE_ROOM = 1 << 28
 SAME = 1e-6  # costs that differ by less are equal
 SAMPLE = 256  # documents whose deletions decide about the threshold
 
@@ -102,7 +104,8 @@ class Voronoi(Selector):
         """Yield each bucket with the tokens to drop [b, l] and the highest cost up to each drop."""
         queries = state["queries"].to(batch.device)
         for whole in buckets(batch, sizes):
-            count = max(1, ROOM // (len(queries) * whole.tokens.shape[1]))
+            room = CPU_ROOM if batch.device.type == "cpu" else DEVICE_ROOM
+            count = max(1, room // (len(queries) * whole.tokens.shape[1]))
             for start in range(0, len(whole.sizes), count):
                 some = slice(start, start + count)
                 bucket = Bucket(
