@@ -44,10 +44,10 @@ docs: $(STAMP)  ## write the generated pages of docs/ again
 	$(BIN)/python docs/write_commands.py
 
 torture-quick: $(STAMP)  ## the short crash campaign, about five minutes
-	$(BIN)/python -m tests.reliability.torture --tier quick
+	$(BIN)/python -m tests.reliability.campaign --tier quick
 
 torture: $(STAMP)  ## the whole crash campaign, hours
-	$(BIN)/python -m tests.reliability.torture --tier nightly
+	$(BIN)/python -m tests.reliability.campaign --tier nightly
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
