@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +39,7 @@ class OpenSegment:
         self.lengths = np.asarray(segment.arrays[LENGTHS]).astype(np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         self.codes = {
-            name.removeprefix(CODES): array
+            name.removeprefix(CODES): _shared(array)
             for name, array in segment.arrays.items()
             if name.startswith(CODES)
         }
@@ -64,7 +65,7 @@ class OpenSegment:
     def vectors(self, row: int) -> Tensor:
         """Return the stored vectors of one document: [m, d] float32."""
         [(codes, _)] = self._blocks(np.array([row]))
-        return self.pipeline.decode(codes)
+        return self.pipeline.decode(codes).clone()  # never the mapped bytes themselves
 
     def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Yield the stored vectors of ``rows`` and their lengths, some documents at a time."""
@@ -77,22 +78,20 @@ class OpenSegment:
             some = rows[start:stop]
             where = self._where(some, lengths[start:stop])
             yield (
-                {
-                    name: torch.from_numpy(np.array(codes[where]))
-                    for name, codes in self.codes.items()
-                },
+                {name: codes[where] for name, codes in self.codes.items()},
                 torch.from_numpy(lengths[start:stop]),
             )
             start = stop
 
-    def _where(
-        self, rows: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> slice | NDArray[np.int64]:
-        """Return where the vectors of ``rows`` lie: one slice if the rows are neighbours."""
+    def _where(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> slice | Tensor:
+        """Return where the vectors of ``rows`` lie: one slice if the rows are neighbours.
+
+        A slice is read where it is mapped; only scattered vectors are copied.
+        """
         if len(rows) == 1 or bool((np.diff(rows) == 1).all()):
             return slice(int(self.offsets[rows[0]]), int(self.offsets[rows[-1] + 1]))
         shift = self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        return np.asarray(np.arange(int(lengths.sum())) + np.repeat(shift, lengths))
+        return torch.from_numpy(np.arange(int(lengths.sum())) + np.repeat(shift, lengths))
 
 
 @dataclass(slots=True)
@@ -247,6 +246,16 @@ class View:
             inside = row - int(self.starts[number])
             hits.append(Hit(segment.ids[inside], score, segment.metadata(inside)))
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _shared(array: NDArray[Any]) -> Tensor:
+    """Return a mapped array as a tensor over the same bytes.
+
+    The bytes are read-only and are only ever read; torch warns because it cannot know that.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
 
 
 def parts_of(segment: Segment, key: str) -> Parts:
