@@ -164,6 +164,8 @@ class Budgeted(Reducer):
         """
         shrinks = (sizes < batch.lengths)[batch.item_of]
         given = shrinks & (batch.positions >= self.protect)
+        if bool(given.all()):
+            return batch, sizes, given
         inner = batch.keep(given)
         filled = inner.lengths > 0
         inner = Ragged(

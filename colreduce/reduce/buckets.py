@@ -16,13 +16,13 @@ from torch import Tensor
 from colreduce.ragged import Ragged
 
 # Numbers of work space that a bucket may take: in cache on a CPU, enough to fill an accelerator.
-CPU_ROOM = 1 << 22
+CPU_ROOM = 1 << 20
 DEVICE_ROOM = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Some documents, padded to one length.
+    """Some documents, padded to one length. The vectors are a copy that may be overwritten.
 
     tokens   [b, l, d] float32, of unit length, zero where there is no token
     mask     [b, l]    bool, true for tokens
@@ -59,14 +59,13 @@ def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[B
     for item, key in enumerate(zip(map(padded, lengths), map(padded, wanted), strict=True)):
         groups.setdefault(key, []).append(item)
     room = CPU_ROOM if batch.device.type == "cpu" else DEVICE_ROOM
-    unit = _unit(batch.tokens)
     offsets = batch.offsets
     for (length, most), items in groups.items():
         each = length * max(length if square else most, batch.dim)
         count = max(1, room // each)
         for start in range(0, len(items), count):
             chosen = torch.tensor(items[start : start + count], device=batch.device)
-            yield _bucket(unit, offsets, batch.lengths, sizes, chosen, length, min(most, length))
+            yield _bucket(batch, offsets, sizes, chosen, length, min(most, length))
 
 
 def padded(length: int) -> int:
@@ -81,23 +80,13 @@ def scatter(bucket: Bucket, values: Tensor, out: Tensor) -> None:
 
 
 def _bucket(
-    unit: Tensor,
-    offsets: Tensor,
-    lengths: Tensor,
-    sizes: Tensor,
-    items: Tensor,
-    length: int,
-    most: int,
+    batch: Ragged, offsets: Tensor, sizes: Tensor, items: Tensor, length: int, most: int
 ) -> Bucket:
-    places = torch.arange(length, device=unit.device)
-    mask = places < lengths[items][:, None]
-    rows = torch.where(mask, offsets[:-1][items][:, None] + places, offsets[:-1][items][:, None])
-    tokens = unit[rows].masked_fill_(~mask[:, :, None], 0.0)
-    return Bucket(tokens, mask, rows, sizes[items], most)
-
-
-def _unit(tokens: Tensor) -> Tensor:
-    """Scale to unit length in float32; a vector of zeros stays as it is."""
-    wide = tokens.detach().float()
-    norms = wide.norm(dim=1, keepdim=True)
-    return wide / torch.where(norms > 0, norms, 1.0)
+    places = torch.arange(length, device=batch.device)
+    mask = places < batch.lengths[items][:, None]
+    starts = offsets[:-1][items][:, None]
+    rows = torch.where(mask, starts + places, starts)
+    tokens = batch.tokens.detach()[rows].float()
+    norms = tokens.norm(dim=2)
+    norms = torch.where(norms > 0, norms, 1).masked_fill_(~mask, torch.inf)  # padding becomes 0
+    return Bucket(tokens.div_(norms[:, :, None]), mask, rows, sizes[items], most)

@@ -1,18 +1,21 @@
 """Spherical k-means on padded documents, all documents of a bucket at once.
 
-Tokens and centres are rounded to a grid on which products are exact (`colreduce.reduce.whole`), so
-that which centre is nearest to a token does not depend on the batch.
+Tokens and centres are rounded to whole numbers (`colreduce.reduce.whole`), so that which centre is
+nearest to a token depends neither on the batch nor on the route: native threads on a CPU, batched
+products elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from colreduce.reduce.buckets import Bucket
-from colreduce.reduce.whole import EXACT, LONGEST, on_grid
+from colreduce.reduce.native import compiled, share_out
+from colreduce.reduce.whole import LONGEST, multiply, on_grid
 
 # Below every product, for what must not be chosen.
 NEVER = -(2.0**25)
@@ -28,6 +31,7 @@ def cluster(
 ) -> Tensor:
     """Return the number of the centre that every token belongs to: [b, l] int64.
 
+    bucket           documents rounded by `colreduce.reduce.whole.whole`
     seeds    [b, k]  int64, the tokens that the centres start from
     weights  [b, l]  int64, how much each token pulls at its centre; None for all alike
     real     a centre is the token nearest to the mean in place of the mean itself
@@ -36,7 +40,9 @@ def cluster(
     the first one is taken. A centre that is left without tokens takes the one that is worst served
     by its own, from a group that has others.
     """
-    tokens = on_grid(bucket.tokens)
+    if bucket.tokens.device.type == "cpu" and compiled() is not None and not real:
+        return _cluster_natively(bucket, seeds, weights, iterations)
+    tokens = bucket.tokens
     centres = gather(tokens, seeds)
     labels = _assign(bucket, tokens, centres)
     for _ in range(iterations):
@@ -50,11 +56,45 @@ def cluster(
     return labels
 
 
+def _cluster_natively(
+    bucket: Bucket, seeds: Tensor, weights: Tensor | None, iterations: int
+) -> Tensor:
+    """Do the same in native threads, document by document, with products of 8-bit numbers."""
+    kernels = compiled()
+    assert kernels is not None
+    small = bucket.tokens.to(torch.int8)
+    centres = gather(small, seeds)
+    products = torch.empty(*bucket.mask.shape, seeds.shape[1], dtype=torch.int32)
+    labels = np.full(bucket.mask.shape, -1, dtype=np.int64)
+    moved = np.empty(len(labels), dtype=np.bool_)
+    lengths, sizes = bucket.mask.sum(1).numpy(), bucket.sizes.numpy()
+    counts = np.empty((len(labels), 0), dtype=np.int64) if weights is None else weights.numpy()
+
+    def run(start: int, end: int) -> None:
+        part = slice(start, end)
+        kernels.move_centres(
+            products[part].numpy(),
+            small[part].numpy(),
+            counts[part],
+            lengths[part],
+            sizes[part],
+            labels[part],
+            centres[part].numpy(),
+            moved[part],
+        )
+
+    for _ in range(iterations + 1):
+        multiply(small, centres, products)
+        share_out(len(labels), run)
+        if not moved.any():
+            break
+    return torch.from_numpy(labels)
+
+
 def medoids(bucket: Bucket, labels: Tensor, weights: Tensor | None) -> Tensor:
     """Return the place of the token in the middle of each group: [b, k]."""
-    tokens = on_grid(bucket.tokens)
-    means = _means(bucket, tokens, labels, weights)
-    return _nearest_member(bucket, tokens, labels, means)
+    means = _means(bucket, bucket.tokens, labels, weights)
+    return _nearest_member(bucket, bucket.tokens, labels, means)
 
 
 def gather(tokens: Tensor, places: Tensor) -> Tensor:
@@ -76,7 +116,7 @@ def farthest(bucket: Bucket) -> Tensor:
     The first is the token farthest from the mean, each of the others the one farthest from all
     seeds before it; of equally far ones the first.
     """
-    tokens = on_grid(bucket.tokens)
+    tokens = bucket.tokens
     every = torch.arange(len(tokens), device=tokens.device)
     mean = torch.nn.functional.normalize(tokens.sum(1), dim=1)
     near = torch.bmm(tokens, on_grid(mean)[:, :, None])[:, :, 0]
@@ -123,18 +163,21 @@ def _fill(bucket: Bucket, labels: Tensor, near: Tensor, empty: Tensor) -> Tensor
 
 
 def _means(bucket: Bucket, tokens: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the directions of the groups' means, on the grid: [b, k, d]."""
-    count, length, dim = tokens.shape
-    heaviest = 1 if weights is None else int(weights.max())
+    """Return the directions of the groups' means, rounded to 8 bits: [b, k, d] float32.
+
+    The largest coordinate of all centres of a document becomes 127.
+    """
+    count, _, dim = tokens.shape
+    wide = tokens.double()
     if weights is not None:
-        tokens = tokens * weights[:, :, None]
-    if length * heaviest * LONGEST >= EXACT:
-        tokens = tokens.double()
+        wide = wide * weights[:, :, None]
     numbers = labels + torch.arange(count, device=labels.device)[:, None] * bucket.most
-    sums = tokens.new_zeros(count * bucket.most, dim)
-    sums.index_add_(0, numbers.flatten(), tokens.reshape(-1, dim))
-    means = torch.nn.functional.normalize(sums, dim=1).float()
-    return on_grid(means).view(count, bucket.most, dim)
+    sums = wide.new_zeros(count * bucket.most, dim)
+    sums.index_add_(0, numbers.flatten(), wide.view(-1, dim))
+    norms = sums.square().sum(1, keepdim=True).sqrt()
+    means = (sums / norms.clamp_min(1)).view(count, bucket.most, dim)
+    largest = means.abs().amax((1, 2), keepdim=True).clamp_min(1e-6)
+    return (means * (127 / largest).clamp_max(LONGEST)).round_().float()
 
 
 def _nearest_member(bucket: Bucket, tokens: Tensor, labels: Tensor, centres: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ def seats(batch: Ragged, sizes: Tensor) -> Seats:
     room = Room()
     for bucket in buckets(batch, sizes, square=True):
         weights = whole_weights(bucket, batch.weights)
-        found = pick(whole_products(bucket.tokens, room), bucket, weights)
+        found = pick(whole_products(bucket, room), bucket, weights)
         scatter(bucket, found.turn, turn)
         scatter(bucket, found.owner, owner)
     return Seats(turn, owner)

@@ -113,6 +113,98 @@ def _first_largest(values: Any) -> int:
 
 
 @native
+def move_centres(
+    products: Numbers,
+    tokens: Numbers,
+    weights: Numbers,
+    lengths: Numbers,
+    sizes: Numbers,
+    labels: Numbers,
+    centres: Numbers,
+    moved: Numbers,
+) -> None:
+    """Give every token to the nearest centre, and every centre to the mean of its tokens.
+
+    products  [b, l, k] int32  products of tokens and centres
+    tokens    [b, l, d] int8
+    weights   [b, l] or [b, 0]  how much each token pulls; nothing says all alike
+    labels    [b, l]            overwritten; centres [b, k, d] int8 likewise
+    moved     [b]               filled: did any token change its centre
+    """
+    for item in range(len(lengths)):
+        length, size = lengths[item], sizes[item]
+        moved[item] = _assign(products[item], length, size, labels[item])
+        if moved[item]:
+            _average(tokens[item], weights[item], length, size, labels[item], centres[item])
+
+
+@native
+def _assign(products: Any, length: int, size: int, labels: Any) -> bool:
+    moved = False
+    counts = np.zeros(size, I64)
+    found = np.empty(length, I64)
+    for token in range(length):
+        nearest = _first_largest(products[token, :size])
+        counts[nearest] += 1
+        found[token] = nearest
+    if counts.min() == 0:
+        _fill(products, found, counts)
+    for token in range(length):
+        moved |= labels[token] != found[token]
+        labels[token] = found[token]
+    return moved
+
+
+@native
+def _fill(products: Any, labels: Any, counts: Any) -> None:
+    """Give the centres without tokens the worst served ones; every group keeps its best."""
+    best = np.full(len(counts), -1, I64)
+    near = np.empty(len(labels), I64)
+    for token in range(len(labels)):
+        label = labels[token]
+        near[token] = products[token, label]
+        if best[label] < 0 or near[token] > near[best[label]]:
+            best[label] = token
+    order = np.argsort(near, kind="mergesort")
+    place = 0
+    for centre in range(len(counts)):
+        if counts[centre] == 0:
+            while best[labels[order[place]]] == order[place]:
+                place += 1
+            labels[order[place]] = centre
+            place += 1
+
+
+@native
+def _average(tokens: Any, weights: Any, length: int, size: int, labels: Any, centres: Any) -> None:
+    sums = np.zeros((size, tokens.shape[1]), I64)
+    for token in range(length):
+        _add_to(sums[labels[token]], tokens[token], I64(_weight(weights, token)))
+    means = sums.astype(np.float64)
+    largest = 1e-6
+    for centre in range(size):
+        mean = means[centre]
+        squares = I64(0)
+        for value in sums[centre]:
+            squares += value * value
+        norm = max(np.sqrt(np.float64(squares)), 1.0)
+        for axis in range(len(mean)):
+            mean[axis] /= norm
+            largest = max(largest, abs(mean[axis]))
+    scale = min(127 / largest, 4000.0)
+    for centre in range(size):
+        mean = means[centre]
+        for axis in range(len(mean)):
+            centres[centre, axis] = np.int8(np.rint(mean[axis] * scale))
+
+
+@native
+def _add_to(total: Any, row: Any, weight: int) -> None:
+    for axis in range(len(row)):
+        total[axis] += weight * row[axis]
+
+
+@native
 def to_distances(products: Numbers, distances: Numbers, lengths: Numbers) -> None:
     """Turn products of tokens [b, l, l] into half their squared distances, in the same memory.
 

@@ -12,7 +12,7 @@ from colreduce.ragged import Ragged
 from colreduce.reduce.base import Groups, Merger
 from colreduce.reduce.buckets import buckets, scatter
 from colreduce.reduce.clusters import STARTS, cluster
-from colreduce.reduce.whole import whole_weights
+from colreduce.reduce.whole import whole, whole_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class KMeans(Merger):
     def group(self, batch: Ragged, sizes: Tensor, state: State) -> Groups:
         """Give every token the number of the centre nearest to it."""
         labels = torch.empty_like(batch.positions)
-        for bucket in buckets(batch, sizes):
+        for bucket in map(whole, buckets(batch, sizes)):
             weights = whole_weights(bucket, batch.weights)
             seeds = STARTS[self.start](bucket)
             found = cluster(bucket, seeds, weights, iterations=self.iterations)

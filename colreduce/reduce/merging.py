@@ -131,24 +131,28 @@ def _means(
     members = torch.bincount(rows[counting], minlength=count)
     starts = members.cumsum(0) - members
     first = order[starts]  # the first token that counts in each group
-    alone = members == 1
     # Each bag is added up in the order of its tokens: a mean does not depend on the batch.
     wide = tokens.to(torch.promote_types(tokens.dtype, torch.float32))
     each = shares[order].to(wide.dtype)
     sums = F.embedding_bag(order, wide, starts, mode="sum", per_sample_weights=each)
     mass = torch.zeros(count, dtype=torch.float64, device=tokens.device)
     mass.index_add_(0, rows[counting], shares[counting].double())
-    means = sums / mass[:, None].to(wide.dtype)
+    means = sums.div_(mass[:, None].to(wide.dtype))
     if renormalise:
-        means = _unit(means, wide[first])
-    return torch.where(alone[:, None], tokens[first], means.to(tokens.dtype))
+        means = _unit(means, wide, first)
+    means = means.to(tokens.dtype)
+    alone = torch.nonzero(members == 1).flatten()
+    means[alone] = tokens[first[alone]]
+    return means
 
 
-def _unit(means: Tensor, fallback: Tensor) -> Tensor:
+def _unit(means: Tensor, tokens: Tensor, first: Tensor) -> Tensor:
     """Scale to unit length. Opposite vectors cancel; then the group's first vector stands in."""
-    norms = means.norm(dim=1, keepdim=True)
-    lost = norms <= CANCELLED * fallback.norm(dim=1, keepdim=True)
-    return torch.where(lost, fallback, means / torch.where(lost, 1.0, norms))
+    norms = means.norm(dim=1)
+    lost = torch.nonzero(norms <= CANCELLED * tokens.norm(dim=1)[first]).flatten()
+    means = means / norms.index_fill(0, lost, 1.0)[:, None]
+    means[lost] = tokens[first[lost]]
+    return means
 
 
 def _agreed(

@@ -13,7 +13,7 @@ from colreduce.ragged import TOKEN_FIELDS, Ragged
 from colreduce.reduce.base import Groups, Merger
 from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.clusters import cluster, farthest
-from colreduce.reduce.whole import whole_weights
+from colreduce.reduce.whole import whole, whole_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Spectral(Merger):
         runs, wanted, before = in_runs(batch, sizes, self.longest)
         labels = torch.empty_like(batch.positions)
         for bucket in buckets(runs, wanted, square=True):
-            rows = dataclasses.replace(bucket, tokens=eigenvectors(bucket, self.sigma))
+            rows = whole(dataclasses.replace(bucket, tokens=eigenvectors(bucket, self.sigma)))
             weights = whole_weights(bucket, runs.weights)
             found = cluster(rows, farthest(rows), weights, iterations=self.iterations)
             scatter(bucket, found, labels)

@@ -33,7 +33,7 @@ def cluster_trees(batch: Ragged, sizes: Tensor, linkage: str) -> Tensor:
     labels = torch.empty(len(batch.tokens), dtype=torch.int64, device=batch.device)
     room = Room()
     for bucket in buckets(batch, sizes, square=True):
-        products = whole_products(bucket.tokens, room).cpu()
+        products = whole_products(bucket, room).cpu()
         lengths = bucket.mask.sum(1).cpu()
         found = cut_trees(_distances(products, lengths), lengths, bucket.sizes, linkage, ties=False)
         scatter(bucket, found.to(batch.device), labels)

@@ -13,7 +13,7 @@ from colreduce.reduce.base import Groups, Merger
 from colreduce.reduce.bipartite import NEVER, largest
 from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.clusters import gather
-from colreduce.reduce.whole import on_grid
+from colreduce.reduce.whole import on_grid, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class VisionZip(Merger):
         """Number the kept tokens and the targets; give the others to the nearest target."""
         labels = torch.empty_like(batch.positions)
         shares = torch.empty(len(batch.tokens), device=batch.device)
-        for bucket in buckets(batch, sizes):
+        for bucket in map(whole, buckets(batch, sizes)):
             strong = self._strength(batch, bucket).masked_fill(~bucket.mask, -torch.inf)
             # One vector at least is left for the others.
             count = (bucket.sizes * self.dominant).round().long().clamp_max(bucket.sizes - 1)
@@ -47,7 +47,7 @@ class VisionZip(Merger):
     def _strength(self, batch: Ragged, bucket: Bucket) -> Tensor:
         if self.by == "importance":
             return bucket.take(self._wants(batch, "importance"))
-        tokens = on_grid(bucket.tokens)
+        tokens = bucket.tokens
         mean = torch.nn.functional.normalize(tokens.double().sum(1), dim=1).float()
         return torch.bmm(tokens, on_grid(mean)[:, :, None])[:, :, 0]
 
@@ -64,7 +64,7 @@ def _assign(bucket: Bucket, strong: Tensor, count: Tensor) -> tuple[Tensor, Tens
     target = others & (number * total // count[:, None] == place)
     most = int(count.max())
     seats = (~target).long().argsort(dim=1, stable=True)[:, :most]
-    tokens = on_grid(bucket.tokens)
+    tokens = bucket.tokens
     products = torch.bmm(tokens, gather(tokens, seats).transpose(1, 2))
     there = torch.arange(most, device=count.device) < count[:, None]
     nearest = seats.gather(1, products.masked_fill_(~there[:, None], NEVER).argmax(2))

@@ -13,7 +13,7 @@ from colreduce.reduce.base import Groups
 from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.clusters import STARTS, cluster, medoids
 from colreduce.reduce.weighing import Weighing
-from colreduce.reduce.whole import whole_weights
+from colreduce.reduce.whole import whole, whole_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class WeightedKMeans(Weighing):
         """Give every token the number of the centre nearest to it, and its weight."""
         weights = self.weigh(batch, state)
         labels = torch.empty_like(batch.positions)
-        for bucket in buckets(batch, sizes):
+        for bucket in map(whole, buckets(batch, sizes)):
             pulls = whole_weights(bucket, weights)
             seeds = STARTS[self.start](bucket)
             found = cluster(bucket, seeds, pulls, iterations=self.iterations)
@@ -68,7 +68,7 @@ class WeightedMedoids(Weighing):
         weights = self.weigh(batch, state)
         labels = torch.empty_like(batch.positions)
         shares = torch.zeros(len(batch.tokens), device=batch.device)
-        for bucket in buckets(batch, sizes):
+        for bucket in map(whole, buckets(batch, sizes)):
             pulls = whole_weights(bucket, weights)
             seeds = STARTS[self.start](bucket)
             found = cluster(bucket, seeds, pulls, iterations=self.iterations, real=True)

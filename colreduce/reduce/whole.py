@@ -8,6 +8,9 @@ threads or on the machine, and tokens that are the same are exactly as near as c
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import torch
 from torch import Tensor
 
@@ -27,33 +30,52 @@ class Room:
     def __init__(self) -> None:
         self._held = torch.empty(0, dtype=torch.int32)
 
-    def table(self, count: int, length: int) -> Tensor:
-        """Return [count, length, length] int32 on the CPU, with anything in it."""
-        needed = count * length * length
+    def table(self, *shape: int) -> Tensor:
+        """Return a table of int32 on the CPU, with anything in it."""
+        needed = math.prod(shape)
         if self._held.numel() < needed:
             self._held = torch.empty(needed, dtype=torch.int32)
-        return self._held[:needed].view(count, length, length)
+        return self._held[:needed].view(shape)
 
 
 def on_grid(vectors: Tensor) -> Tensor:
-    """Round vectors of unit length to a grid of 1/4000: a cosine moves by about a 10,000th."""
-    return (vectors * LONGEST).round_()
+    """Round vectors of unit length to a grid of 1/4000: a cosine moves by about a 10,000th.
+
+    The vectors are overwritten.
+    """
+    return vectors.mul_(LONGEST).round_()
 
 
-def whole_products(tokens: Tensor, room: Room) -> Tensor:
-    """Round unit vectors [b, l, d] to 8 bits and return their products [b, l, l] int32.
+def whole(bucket: Bucket) -> Bucket:
+    """Return the documents with their vectors rounded to whole numbers of 8 bits.
 
     The largest coordinate of a document becomes 127, and a cosine moves by about a 1,000th. That
-    is enough to choose by, and a CPU multiplies such numbers several times as fast.
+    is enough to choose by, and a CPU multiplies such numbers several times as fast. The vectors
+    are overwritten.
     """
-    largest = tokens.abs().amax((1, 2), keepdim=True).clamp_min(1e-6)
-    whole = (tokens * (127 / largest).clamp_max(LONGEST)).round_()
+    lowest, highest = torch.aminmax(bucket.tokens.flatten(1), dim=1)
+    scale = 127 / torch.maximum(-lowest, highest).clamp_min(1e-6)
+    tokens = bucket.tokens.mul_(scale.clamp_max(LONGEST)[:, None, None]).round_()
+    return dataclasses.replace(bucket, tokens=tokens)
+
+
+def whole_products(bucket: Bucket, room: Room) -> Tensor:
+    """Return the products of the rounded vectors of each document: [b, l, l] int32.
+
+    The bucket's vectors are overwritten with the rounded ones.
+    """
+    tokens = whole(bucket).tokens
     if tokens.device.type != "cpu":
-        return torch.bmm(whole, whole.transpose(1, 2)).int()
-    table = room.table(*tokens.shape[:2])
-    for vectors, products in zip(whole.to(torch.int8), table, strict=True):
-        torch._int_mm(vectors, vectors.T, out=products)
-    return table
+        return torch.bmm(tokens, tokens.transpose(1, 2)).int()
+    small = tokens.to(torch.int8)
+    return multiply(small, small, room.table(*tokens.shape[:2], tokens.shape[1]))
+
+
+def multiply(left: Tensor, right: Tensor, products: Tensor) -> Tensor:
+    """Fill in and return the products of [b, l, d] with [b, k, d] int8, on the CPU: [b, l, k]."""
+    for one, other, out in zip(left, right, products, strict=True):
+        torch._int_mm(one, other.T, out=out)
+    return products
 
 
 def whole_weights(bucket: Bucket, weights: Tensor | None) -> Tensor | None:

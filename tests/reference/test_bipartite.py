@@ -12,7 +12,7 @@ from colreduce.reduce.pitome import PiToMe
 from colreduce.reduce.tome import ToMe
 from colreduce.reduce.visionzip import VisionZip
 from tests.reference import bipartite
-from tests.reference.cover import whole_weights
+from tests.reference.cover import whole, whole_weights
 from tests.reference.documents import some_documents, some_weights
 from tests.reference.kmeans import on_grid
 from tests.reference.ward import partition
@@ -60,7 +60,7 @@ def test_visionzip_leaves_what_the_literal_version_leaves(by: str, dominant: flo
             continue
         strength = importance[item].tolist()
         if by == "central":
-            tokens = on_grid(vectors.numpy())
+            tokens = whole(vectors.numpy())
             mean = on_grid(tokens.astype(np.float64).sum(0, keepdims=True))[0]
             strength = (tokens @ mean).tolist()
         wanted = bipartite.visionzip(vectors.numpy(), len(left[item]), strength, dominant)

@@ -49,7 +49,7 @@ def test_the_native_route_and_the_batched_route_pick_the_same() -> None:
     batch = some_documents()
     sizes = (batch.lengths // 3).clamp_min(1)
     for bucket in buckets(batch, sizes, square=True):
-        table = whole_products(bucket.tokens, Room())
+        table = whole_products(bucket, Room())
         for weights in (None, bucket.mask * (1 + bucket.rows % 3)):
             native = greedy._native(table, bucket, weights)
             stepwise = greedy._stepwise(table, bucket, weights)
@@ -60,9 +60,9 @@ def test_the_native_route_and_the_batched_route_pick_the_same() -> None:
 def test_products_of_rounded_vectors_are_whole_and_close_to_the_cosines() -> None:
     batch = some_documents(dim=128)
     for bucket in buckets(batch, batch.lengths):
-        table = whole_products(bucket.tokens, Room()).double()
-        scale = table.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
         exact = torch.bmm(bucket.tokens, bucket.tokens.transpose(1, 2)).double()
+        table = whole_products(bucket, Room()).double()
+        scale = table.diagonal(dim1=1, dim2=2).amax(1)[:, None, None]
         assert float((table / scale - exact).abs().max()) < 0.01
 
 

@@ -11,9 +11,9 @@ import torch
 from colreduce.errors import BadInput
 from colreduce.ragged import Ragged
 from colreduce.reduce.weighted import WeightedKMeans, WeightedMedoids
-from tests.reference.cover import whole_weights
+from tests.reference.cover import whole, whole_weights
 from tests.reference.documents import some_documents
-from tests.reference.kmeans import kmeans, on_grid, strided
+from tests.reference.kmeans import kmeans, rounded, strided
 
 
 def _batch() -> Ragged:
@@ -81,13 +81,17 @@ def test_medoids_are_the_real_tokens_of_the_literal_version() -> None:
         if size == len(vectors):
             continue
         heavy = whole_weights(weights[item].numpy())
-        tokens = on_grid(vectors.numpy())
+        tokens = whole(vectors.numpy())
         labels = kmeans(vectors.numpy(), strided(len(vectors), size), 5, heavy, real=True)
         numbers = list(dict.fromkeys(labels))
+        means = [
+            sum(heavy[t] * tokens[t] for t, label in enumerate(labels) if label == number)
+            for number in range(size)
+        ]
+        centres = rounded(np.array(means, dtype=np.float64))
         for row, number in zip(reduced.batch.unpack()[item], numbers, strict=True):
+            centre = centres[number]
             inside = [token for token, label in enumerate(labels) if label == number]
-            mean = sum(heavy[token] * tokens[token].astype(np.float64) for token in inside)
-            centre = on_grid(np.asarray(mean)[None])[0]
             middle = max(inside, key=lambda token: (float(tokens[token] @ centre), -token))
             assert torch.equal(row, vectors[middle])
 
