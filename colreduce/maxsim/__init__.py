@@ -144,7 +144,9 @@ def _block(asked: int | None, queries: int, tokens: Tensor) -> int:
     if asked is not None:
         return asked
     room = BLOCK_NUMBERS if tokens.device.type == "cpu" else 256 * BLOCK_NUMBERS
-    return max(1024, room // max(queries, tokens.shape[1], 1))
+    # Tokens of another type have to be widened first, and that should not leave the cache.
+    widened = 1 if tokens.dtype == torch.float32 else tokens.shape[1]
+    return max(1024, room // max(queries, widened))
 
 
 def _sum_runs(best: Tensor, lengths: Tensor) -> Tensor:
