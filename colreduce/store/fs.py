@@ -185,7 +185,10 @@ def fsync(fd: int, path: Path) -> None:
     """Force a file's bytes to the disk."""
     try:
         with _operation("fsync", str(path)):
-            os.fsync(fd)
+            if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: a plain fsync stops at the drive's cache
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            else:
+                os.fsync(fd)
     except OSError as problem:
         raise FsyncFailed(problem.errno, f"fsync failed: {problem.strerror}", str(path)) from None
 
@@ -248,7 +251,10 @@ def reserve(path: Path, size: int) -> None:
     with _operation("create", str(path)):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            os.posix_fallocate(fd, 0, size)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(fd, 0, size)
+            else:
+                os.write(fd, bytes(size))
         except OSError:
             os.unlink(path)
             raise
@@ -278,6 +284,11 @@ def open_read(path: Path) -> int:
         os.close(fd)
         raise OSError(errno.ELOOP, "not a regular file", str(path))
     return fd
+
+
+def is_shortage(problem: OSError) -> bool:
+    """Say whether this process lacks the means or the right to read, so the file may be sound."""
+    return problem.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM}
 
 
 def read(path: Path, limit: int) -> bytes:

@@ -119,6 +119,8 @@ def load(root: Path, generation: int) -> tuple[Manifest, str]:
     except FileNotFoundError:
         raise
     except OSError as problem:
+        if fs.is_shortage(problem):
+            raise
         raise Damaged(f"{path} cannot be read: {problem}.") from problem
     return unseal(data, path)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import builtins
-import errno
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -31,7 +30,7 @@ def checked_bytes(path: Path, seal: fs.Seal, verify: str) -> Any:
     except FileNotFoundError:
         raise
     except OSError as problem:
-        if problem.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}:
+        if fs.is_shortage(problem):
             raise
         raise Damaged(f"{path} cannot be read: {problem}.") from problem
     try:

@@ -1,7 +1,9 @@
 """What a store promises its caller, shown on small indexes."""
 
+import errno
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -611,6 +613,35 @@ def _fork_and_leave(code):
         parent.wait()
         parent.stdout.close()
     return child
+
+
+def test_running_out_of_file_descriptors_is_not_taken_for_damage(store):
+    put(store, ["a"], 1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = max(map(int, os.listdir("/proc/self/fd")))
+    outcomes = set()
+    for spare in range(12):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, limits[1]))
+        try:
+            Store.open(store.path).close()
+            outcomes.add("opened")
+        except Damaged:
+            outcomes.add("damaged")
+        except OSError as problem:
+            outcomes.add(problem.errno)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert outcomes == {errno.EMFILE, "opened"}
+
+
+def test_open_files_do_not_grow_with_commits_and_compactions(store):
+    put(store, ["a"], 1)
+    before = len(os.listdir("/proc/self/fd"))
+    for value in range(40):
+        put(store, ["a", "b"], value)
+        if value % 10 == 9:
+            store.compact(purge=True)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
 
 
 def test_paths_may_be_given_as_strings(tmp_path):
