@@ -618,7 +618,11 @@ def _fork_and_leave(code):
 def test_running_out_of_file_descriptors_is_not_taken_for_damage(store):
     put(store, ["a"], 1)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = max(map(int, os.listdir("/proc/self/fd")))
+    used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    while held[-1] < used:  # fill the gaps, so that the limit is what is left
+        held.append(os.open(os.devnull, os.O_RDONLY))
+    used = held[-1] + 1
     outcomes = set()
     for spare in range(12):
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, limits[1]))
@@ -631,6 +635,8 @@ def test_running_out_of_file_descriptors_is_not_taken_for_damage(store):
             outcomes.add(problem.errno)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    for fd in held:
+        os.close(fd)
     assert outcomes == {errno.EMFILE, "opened"}
 
 
