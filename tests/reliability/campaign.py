@@ -121,7 +121,7 @@ def parts(tier, folder):
         "fence": lambda: races.fenced_without_a_lock(folder, 100),
         "readers": lambda: races.readers(folder, 60.0, processes=4),
         "soak": lambda: soak.soak(folder, 20_000),
-        "machine": lambda: machine(300, 50),
+        "machine": lambda: machine(120, 50),
         "mutations": lambda: mutated(every),
     }
 
