@@ -27,7 +27,7 @@ class Maxsim(Reranker):
 
     name = "maxsim"
     paper = "Khattab and Zaharia 2020, arXiv 2004.12832; prune, patience: arXiv 2601.05200"
-    when = "Nearly always; prune=0.05 or patience=4 behind a strong first stage."
+    when = "Nearly always; prune and patience pay behind a strong first stage, not behind mean."
     prune: float | None = parameter(
         None, "share of the k-th first score by which a candidate may fall below it", low=0
     )
