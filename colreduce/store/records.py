@@ -118,21 +118,23 @@ class Records:
         """Return the record of this id with the highest seq, None if there is none."""
         order, hashes = self._sorted
         key = np.uint64(id_hash(encoded))
-        begin = int(np.searchsorted(hashes, key, "left"))
-        end = int(np.searchsorted(hashes, key, "right"))
+        begin, end = int(hashes.searchsorted(key)), int(hashes.searchsorted(key, "right"))
         same = [int(r) for r in order[begin:end] if self.id_bytes(int(r)) == encoded]
         return max(same, key=lambda record: int(self.seqs[record]), default=None)
 
     def matches(self, other: Records) -> Iterator[tuple[int, int]]:
         """Yield (a record of ours, a record of the other) for every pair with the same id."""
         order, hashes = self._sorted
-        begins = np.searchsorted(hashes, other.hashes, "left")
-        ends = np.searchsorted(hashes, other.hashes, "right")
-        for theirs in np.flatnonzero(begins < ends).tolist():
-            encoded = other.id_bytes(theirs)
-            for ours in order[begins[theirs] : ends[theirs]].tolist():
-                if self.id_bytes(ours) == encoded:
-                    yield ours, theirs
+        if not len(hashes):
+            return
+        begins = hashes.searchsorted(other.hashes)
+        begins[begins == len(hashes)] = 0  # a hash greater than all; it will not be equal there
+        for theirs in (hashes[begins] == other.hashes).nonzero()[0].tolist():
+            encoded, place = other.id_bytes(theirs), int(begins[theirs])
+            while place < len(hashes) and hashes[place] == other.hashes[theirs]:
+                if self.id_bytes(int(order[place])) == encoded:
+                    yield int(order[place]), theirs
+                place += 1
 
 
 def _ends_fit(ends: NDArray[Any], count: int, size: int) -> bool:
