@@ -78,12 +78,14 @@ class OpenSegment:
             some = rows[start:stop]
             where = self._where(some, lengths[start:stop])
             yield (
-                {name: codes[where] for name, codes in self.codes.items()},
+                {name: _picked(codes, where) for name, codes in self.codes.items()},
                 torch.from_numpy(lengths[start:stop]),
             )
             start = stop
 
-    def _where(self, rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> slice | Tensor:
+    def _where(
+        self, rows: NDArray[np.int64], lengths: NDArray[np.int64]
+    ) -> slice | NDArray[np.int64]:
         """Return where the vectors of ``rows`` lie: one slice if the rows are neighbours.
 
         A slice is read where it is mapped; only scattered vectors are copied.
@@ -91,7 +93,7 @@ class OpenSegment:
         if len(rows) == 1 or bool((np.diff(rows) == 1).all()):
             return slice(int(self.offsets[rows[0]]), int(self.offsets[rows[-1] + 1]))
         shift = self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        return torch.from_numpy(np.arange(int(lengths.sum())) + np.repeat(shift, lengths))
+        return np.asarray(np.arange(int(lengths.sum())) + np.repeat(shift, lengths))
 
 
 @dataclass(slots=True)
@@ -256,6 +258,14 @@ def _shared(array: NDArray[Any]) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array)
+
+
+def _picked(codes: Tensor, where: slice | NDArray[np.int64]) -> Tensor:
+    """Return some rows: neighbours as they are mapped, scattered ones copied."""
+    if isinstance(where, slice):
+        return codes[where]
+    # Indexing a tensor of bytes by rows takes torch over ten times as long.
+    return torch.from_numpy(np.take(codes.numpy(), where, axis=0))
 
 
 def parts_of(segment: Segment, key: str) -> Parts:
