@@ -20,6 +20,13 @@ RUNS = (
     "quality.reducers --dataset nfcorpus",
     "quality.reducers --dataset cranfield",
     "quality.reducers --dataset lotte500",
+    "quality.pages",
+    "quality.first_stages --dataset scifact",
+    "quality.first_stages --dataset nfcorpus",
+    "quality.first_stages --dataset cranfield",
+    "speed.reducers",
+    "speed.maxsim",
+    "speed.fde",
 )
 
 

@@ -130,7 +130,8 @@ def _delete(table: Tensor, mask: Tensor, sizes: Tensor, limit: float) -> tuple[T
     table [b, q, l]  similarities of query vectors and tokens
     Returns the tokens dropped [b, l], and the highest cost up to each drop.
     """
-    alive, paid = mask.clone(), []
+    alive = mask.clone()
+    paid: list[Tensor] = []
     first, second, margin = _two_best(table, alive[:, None])
     costs = torch.zeros(mask.shape, dtype=torch.float64, device=table.device)
     costs.scatter_add_(1, first, margin)
