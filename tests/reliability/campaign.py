@@ -18,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 # Forking is safe in a process of one thread only, and BLAS starts its threads at import.
-os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+if __name__ == "__main__":
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 from tests.reliability import crash, damage, mutations, powerloss, races, soak, workload
 
