@@ -12,7 +12,7 @@ ColreduceError
 ├── AlreadyExists                    an index stands there already
 ├── Locked                           another process is writing to this index
 ├── NewerFormat                      written by a newer colreduce; refused, left untouched
-├── Damaged                          a checksum or a length does not fit: the bytes are not what was written
+├── Damaged                          a checksum or a length does not fit what was written
 ├── ReadOnly                         the writer saw a failed fsync and stopped; reopen the index
 ├── DiskFull (OSError)               no room to write; nothing was changed, searches go on
 ├── MissingDependency (ImportError)  an optional package is not installed

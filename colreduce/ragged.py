@@ -189,7 +189,7 @@ class Ragged:
         return list(self.tokens.split(self.lengths.tolist()))
 
     def pad(self) -> tuple[Tensor, Tensor]:
-        """Return ``[n, longest, d]`` filled up with zeros, and the mask ``[n, longest]`` of tokens."""
+        """Return ``[n, longest, d]`` filled up with zeros, and the mask ``[n, longest]``."""
         longest = int(self.lengths.max()) if len(self) else 0
         mask = torch.arange(longest, device=self.device)[None] < self.lengths[:, None]
         padded = self.tokens.new_zeros(len(self), longest, self.dim)
