@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from benchmarks import common
 from colreduce.candidates import vectors
 from colreduce.candidates.base import Documents, FirstStage, Found, Parts, Query, Searcher
+from colreduce.candidates.vectors import library
 from colreduce.candidates.vectors.indexed import Indexed
 from colreduce.embed import load_encoder
 from colreduce.errors import MissingDependency
@@ -172,11 +173,13 @@ def build(method: FirstStage, task: Task) -> tuple[Searcher, dict[str, float]]:
         else:
             arrays[name] = one
     built = perf_counter()
-    size = sum(array.nbytes for array in [*arrays.values(), *files.values()])
+    # What a FAISS index was trained to know does not grow with the corpus.
+    learned = sum(library.serialized(library.emptied(content)).size for content in files.values())
+    size = sum(array.nbytes for array in [*arrays.values(), *files.values()]) - learned
     [searcher] = method.assemble([method.open(Parts(arrays, files, len(task.ids)), state)])
     return searcher, {
         "bytes_per_doc": size / len(task.ids),
-        "shared_bytes": float(sum(t.numel() * t.element_size() for t in state.values())),
+        "shared_bytes": learned + float(sum(t.numel() * t.element_size() for t in state.values())),
         "fit_seconds": fitted - started,
         "build_seconds": built - fitted,
     }

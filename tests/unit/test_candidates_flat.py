@@ -50,15 +50,18 @@ def test_int8_rows_are_off_by_half_a_step_at_most():
     assert rows["vectors"][7].tolist() == [0] * 20
 
 
-def test_equal_vectors_have_equal_scores_wherever_they_stand():
+def test_equal_vectors_have_equal_scores_in_every_place_of_every_segment():
     rng = np.random.default_rng(4)
-    for width in (96, 384, 1280):
+    for width in (24, 96, 384, 1280, 10_240):
         one, query = rng.standard_normal((2, width)).astype(np.float32)
-        for count in (2, 7, 50):
-            searcher = FlatSearcher(np.repeat(one[None], count, axis=0))
-            [found] = searcher.search(query[None], count, None)
-            assert found.rows.tolist() == list(range(count))
-            assert len(set(found.scores.tolist())) == 1
+        scores = set()
+        for count in (1, 2, 3, 7, 50, 257):
+            for queries in (query[None], np.repeat(query[None], 3, axis=0)):
+                searcher = FlatSearcher(np.repeat(one[None], count, axis=0))
+                for found in searcher.search(queries, count, None):
+                    assert found.rows.tolist() == list(range(count))
+                    scores |= set(found.scores.tolist())
+        assert len(scores) == 1
 
 
 def test_the_mean_of_merged_vectors_is_weighted_by_what_they_stand_for():

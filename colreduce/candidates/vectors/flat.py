@@ -129,9 +129,10 @@ class FlatSearcher:
         cut = len(scores) - k
         least = np.partition(scores, cut)[cut] if cut > 0 else -np.inf
         near = np.flatnonzero(scores >= least - ROUNDING * float(np.abs(scores).max()))
-        right = torch.from_numpy(query)
         alone = []
         for some in torch.from_numpy(rows[near]).split(max(BLOCK_FLOATS // len(query), 1)):
-            products = (self._vectors[some].float() * right).sum(1)
-            alone.append(products if self._scales is None else products * self._scales[some])
-        return best(torch.cat(alone).numpy(), rows[near], k)
+            products = (self._vectors[some].float().numpy() * query).sum(axis=1)
+            alone.append(
+                products if self._scales is None else products * self._scales[some].numpy()
+            )
+        return best(np.concatenate(alone), rows[near], k)
