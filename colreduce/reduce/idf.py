@@ -39,7 +39,7 @@ class IdfTypes(Reducer):
 
     name = "idf_types"
     paper = "Acquavia et al. 2023, uniform pruning; arXiv 2112.06540 for IDF in general"
-    when = "Before a merger: a quarter to a third of the vectors of English text for little loss."
+    when = "Before a merger, on text: a third of the vectors for a loss that is hard to measure."
     needs = ("token_ids",)
     types: int = parameter(25, "how many token types to drop", low=1, shown=True)
 

@@ -51,7 +51,7 @@ class Stride(Selector):
 
     name = "stride"
     paper = "K-spacing in CRISP, arXiv 2505.11471"
-    when = "The floor that a selector has to beat; it is better than it looks at factor 2."
+    when = "The floor that a selector has to beat; nothing is faster."
 
     def pick(self, batch: Ragged, sizes: Tensor, state: State) -> Tensor:
         """Mark where a new run starts."""

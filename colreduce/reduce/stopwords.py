@@ -86,7 +86,7 @@ class Stopwords(_ByNumber):
 
     name = "stopwords"
     paper = "Acquavia et al. 2023, static pruning of multi-representation dense retrieval"
-    when = "Before a merger, on text, when some per cent are worth having."
+    when = "Before a merger, on English text: a third of the vectors for about 1 % of nDCG."
     words: str = parameter("", "words to drop, divided by spaces; empty: an English list")
 
     def _look_up(self, vocabulary: Mapping[str, int]) -> list[int]:
