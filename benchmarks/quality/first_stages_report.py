@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from benchmarks import common
@@ -11,15 +12,15 @@ COUNTS = ("10", "50", "100", "200", "500", "1000")
 
 # Lines drawn in the picture, and their colours; the table has all of them.
 DRAWN = {
-    "mean": "#4269d0",
-    "fde": "#efb118",
-    "fde(store=pq)": "#ff725c",
+    "mean(store=flat)": "#4269d0",
+    "fde(store=flat)": "#efb118",
+    "fde(store=pq4)": "#ff725c",
     "tokens": "#6cc5b0",
     "tokens(score=interaction)": "#3ca951",
-    "lemur": "#ff8ab7",
+    "lemur(store=flat)": "#ff8ab7",
     "bm25": "#a463f2",
-    "mean | bm25 | rrf": "#97bbf5",
-    "dense": "#9c6b4e",
+    "mean(store=fp16) | bm25 | rrf": "#97bbf5",
+    "dense(store=flat)": "#9c6b4e",
 }
 
 
@@ -36,7 +37,7 @@ def write() -> None:
 
 def short(line: str) -> str:
     """Return a line without the folder of a model."""
-    return line.split("(model=")[0]
+    return re.sub(r', model="[^"]*"', "", line)
 
 
 def _head() -> list[str]:

@@ -38,7 +38,7 @@ class SingleVector(FirstStage):
     """Turns a document into one vector and a query into another; their product is the score."""
 
     store: str = parameter(
-        "flat", "how the vectors are kept and searched", choices=tuple(VECTOR_STORES)
+        "auto", "how the vectors are kept and searched", choices=tuple(VECTOR_STORES)
     )
     effort: int | None = parameter(
         None, "lists or neighbours looked at per query, for stores that have any", low=1

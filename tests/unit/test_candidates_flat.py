@@ -11,7 +11,9 @@ import torch
 from colreduce.candidates.base import Documents, Query, best
 from colreduce.candidates.fde import Fde
 from colreduce.candidates.mean import Mean
+from colreduce.candidates.vectors import VECTOR_STORES, kinds
 from colreduce.candidates.vectors.flat import FlatSearcher, stored_rows
+from colreduce.candidates.vectors.indexed import Indexed
 from colreduce.errors import BadParameter, ShapeMismatch
 from colreduce.fde import encode_documents, encode_queries
 from colreduce.ragged import Ragged
@@ -96,7 +98,7 @@ def test_fde_scores_are_products_of_encodings():
     generator = torch.Generator().manual_seed(5)
     batch = Ragged(torch.randn(40, 12, generator=generator), torch.tensor([10, 20, 10]))
     documents = Documents(batch, batch, [None] * 3)
-    method = Fde(bits=3, repetitions=4, inner_dim=6, final_dim=100)
+    method = Fde(bits=3, repetitions=4, inner_dim=6, final_dim=100, store="flat")
     state = method.fit(documents, seed=9)
     query = torch.randn(5, 12, generator=generator)
     [found] = method.open(segment(method, state, [documents]), state).search([Query(query)], 3)
@@ -129,3 +131,12 @@ def test_an_inner_projection_wider_than_the_vectors_is_refused_when_fitted():
     batch = Ragged(torch.eye(4), torch.tensor([4]))
     with pytest.raises(BadParameter, match="inner_dim=16 is more than the vectors' width 4"):
         Fde().fit(Documents(batch, batch, [None]), seed=0)
+
+
+def test_auto_keeps_small_segments_plain_and_large_ones_in_lists_or_codes():
+    auto = VECTOR_STORES["auto"]
+    assert isinstance(auto, Indexed)
+    assert auto.least(128) == 1 << 16
+    assert auto.least(10_240) == 4096
+    assert auto.kind_for(384) is kinds.IVF
+    assert auto.kind_for(10_240) is kinds.PQ4

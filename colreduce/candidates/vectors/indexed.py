@@ -23,6 +23,9 @@ INDEX, SHARED, TRAINED = "index", "shared", "trained"
 # A segment with fewer vectors keeps them in a plain array and is searched exactly.
 SMALL = 4096
 
+# Vectors wider than this are too many bytes to be kept whole in lists.
+WIDE = 1024
+
 # The largest number that float16 holds, with room to spare.
 HALF_MOST = 6e4
 
@@ -41,14 +44,16 @@ class Indexed(VectorStore):
     """
 
     kind: Kind
-    small: int = SMALL
-    small_floats: int = 0
+    small: int = SMALL  # fewer vectors than this stay plain
+    small_floats: int = 0  # and so does a segment of fewer numbers than this
+    wide: Kind | None = None  # what vectors wider than `WIDE` are given in place of ``kind``
 
     def fit(self, sample: Matrix, *, seed: int) -> State:
         """Train on a sample that is large enough."""
         if len(sample) < SMALL:
             return {}
-        trained = library.train(self.kind.make(sample.shape[1], len(sample)), sample)
+        width = sample.shape[1]
+        trained = library.train(self.kind_for(width).make(width, len(sample)), sample)
         return {TRAINED: torch.from_numpy(library.serialized(trained).copy())}
 
     def builder(self, state: State) -> VectorBuilder:
@@ -60,7 +65,12 @@ class Indexed(VectorStore):
         """Map the plain rows or read the index."""
         if INDEX not in parts.files:
             return FlatSearcher(parts.arrays[VECTORS])
-        return IndexSearcher(OpenIndex(parts.files[INDEX]), self.kind, effort)
+        opened = OpenIndex(parts.files[INDEX])
+        return IndexSearcher(opened, self.kind_for(int(opened.index.d)), effort)
+
+    def kind_for(self, width: int) -> Kind:
+        """Return the kind of index that vectors of this width are given."""
+        return self.wide if self.wide is not None and width > WIDE else self.kind
 
     def waits_for(self, width: int, trained: bool) -> int:
         """Return how many vectors are gathered before they become an index."""
@@ -153,7 +163,8 @@ class _Builder:
         vectors = np.concatenate(self._held)
         if self._trained is None:
             sample = vectors[:most]
-            untrained = self._store.kind.make(vectors.shape[1], len(sample))
+            width = vectors.shape[1]
+            untrained = self._store.kind_for(width).make(width, len(sample))
             self._trained = library.train(untrained, sample)
         self._index = self._trained
         self._index.add(vectors)

@@ -23,7 +23,7 @@ class Kind:
     make     (width, vectors it will be trained on) -> untrained index
     selects  whether a search can be told which rows to look at
     efforts  the search parameter that ``effort`` sets: nprobe, efSearch or none
-    effort   its default
+    effort   its default; 0 takes an eighth of the lists
     pack     index -> a form that is searched faster and can do nothing else
     """
 
@@ -127,8 +127,8 @@ def _rabitq_fast(index: Any) -> Any:
 
 PQ = Kind(_pq, selects=False)
 PQ4 = Kind(_pq4, selects=False, pack=_pq_fast)
-IVF = Kind(_ivf, selects=True, efforts="nprobe", effort=32)
-IVFPQ = Kind(_ivfpq, selects=True, efforts="nprobe", effort=32)
+IVF = Kind(_ivf, selects=True, efforts="nprobe")
+IVFPQ = Kind(_ivfpq, selects=True, efforts="nprobe")
 HNSW = Kind(_hnsw, selects=True, efforts="efSearch", effort=256)
 RABITQ = Kind(_rabitq(1), selects=True)
 RABITQ2 = Kind(_rabitq(2), selects=True)

@@ -89,7 +89,7 @@ class IndexSearcher:
     def __init__(self, opened: OpenIndex, kind: Kind, effort: int | None) -> None:
         self._opened = opened
         self._kind = kind
-        self._effort = effort or kind.effort
+        self._effort = effort or kind.effort or max(opened.lists // 8, 1)
 
     @cached_property
     def _fast(self) -> Any | None:
