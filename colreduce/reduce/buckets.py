@@ -19,6 +19,11 @@ from colreduce.ragged import Ragged
 CPU_ROOM = 1 << 20
 DEVICE_ROOM = 1 << 28
 
+# Documents that a bucket holds at least on a CPU, for every thread to have some of them, unless
+# they take more room than this.
+TOGETHER = 8
+CPU_MOST = 1 << 24
+
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
@@ -58,11 +63,14 @@ def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[B
     groups: dict[tuple[int, int], list[int]] = {}
     for item, key in enumerate(zip(map(padded, lengths), map(padded, wanted), strict=True)):
         groups.setdefault(key, []).append(item)
-    room = CPU_ROOM if batch.device.type == "cpu" else DEVICE_ROOM
+    on_cpu = batch.device.type == "cpu"
     offsets = batch.offsets
     for (length, most), items in groups.items():
         each = length * max(length if square else most, batch.dim)
-        count = max(1, room // each)
+        count = DEVICE_ROOM // each
+        if on_cpu:
+            count = max(CPU_ROOM // each, min(TOGETHER, CPU_MOST // each))
+        count = max(count, 1)
         for start in range(0, len(items), count):
             chosen = torch.tensor(items[start : start + count], device=batch.device)
             yield _bucket(batch, offsets, sizes, chosen, length, min(most, length))

@@ -34,6 +34,74 @@ def vectorised(function: Function) -> Function:
 
 
 @native
+def means(
+    start: int,
+    end: int,
+    tokens: Numbers,
+    rows: Numbers,
+    shares: Numbers,
+    offsets: Numbers,
+    firsts: Numbers,
+    lasts: Numbers,
+    out: Numbers,
+    renormalise: bool,
+    cancelled: float,
+) -> None:
+    """Fill in the weighted mean of every group of the documents ``start`` .. ``end``.
+
+    rows    [t]  the group of each token, below 0 for none; shares [t] how much it counts
+    firsts  [n]  the first group of each document; lasts [n] where they end
+    out     [g, d]
+    """
+    for item in range(start, end):
+        begin, count = firsts[item], lasts[item] - firsts[item]
+        out[begin : begin + count] = 0
+        mass = np.zeros(count, np.float64)
+        members = np.zeros(count, I64)
+        leads = np.zeros(count, I64)
+        for token in range(offsets[item], offsets[item + 1]):
+            group = rows[token] - begin
+            if rows[token] >= 0 and shares[token] > 0:
+                if members[group] == 0:
+                    leads[group] = token
+                members[group] += 1
+                mass[group] += shares[token]
+                _add_share(out[rows[token]], tokens[token], shares[token])
+        for group in range(count):
+            mean, lead = out[begin + group], tokens[leads[group]]
+            if members[group] == 1:
+                mean[:] = lead
+                continue
+            _shrink(mean, np.float32(1 / mass[group]))
+            if renormalise:
+                length = np.sqrt(_length(mean))
+                if length <= cancelled * np.sqrt(_length(lead)):
+                    mean[:] = lead
+                else:
+                    _shrink(mean, np.float32(1 / length))
+
+
+@vectorised
+def _add_share(total: Any, row: Any, share: Any) -> None:
+    for axis in range(len(row)):
+        total[axis] += share * row[axis]
+
+
+@vectorised
+def _shrink(row: Any, factor: Any) -> None:
+    for axis in range(len(row)):
+        row[axis] *= factor
+
+
+@vectorised
+def _length(row: Any) -> Any:
+    total = np.float64(0)
+    for axis in range(len(row)):
+        total += np.float64(row[axis]) * np.float64(row[axis])
+    return total
+
+
+@native
 def facility_location(
     tables: Numbers,
     weights: Numbers,
@@ -67,31 +135,40 @@ def _pick(
     table: Any, weights: Any, best: Any, gains: Any, size: int, turn: Any, owner: Any
 ) -> None:
     """Pick one token after the other, keeping every gain up to date."""
-    nothing = best[0]
-    for token in range(len(best)):
-        _add(gains, table[token], nothing, _weight(weights, token))
+    for candidate in range(len(best)):
+        gains[candidate] = _gain(table[candidate], best, weights)
     for step in range(size):
         pick = _first_largest(gains)
         row = table[pick]
         for token in range(len(best)):
             if row[token] > best[token]:
-                _take(gains, table[token], best[token], row[token], _weight(weights, token))
+                if step:
+                    _take(gains, table[token], best[token], row[token], _weight(weights, token))
                 best[token] = row[token]
                 owner[token] = step
+        if step == 0:  # all tokens came nearer, so that counting anew is quicker
+            for candidate in range(len(best)):
+                gains[candidate] = _gain(table[candidate], best, weights)
         owner[pick] = turn[pick] = step
         gains[pick] = -1
 
 
 @native
-def _weight(weights: Any, token: int) -> int:
-    return 1 if len(weights) == 0 else weights[token]
+def _gain(row: Any, best: Any, weights: Any) -> int:
+    """Return how much nearer the tokens would be to a candidate than they are now."""
+    total = I64(0)
+    if len(weights):
+        for token in range(len(best)):
+            total += weights[token] * max(row[token] - best[token], 0)
+    else:
+        for token in range(len(best)):
+            total += max(row[token] - best[token], 0)
+    return total
 
 
 @native
-def _add(gains: Any, row: Any, nothing: int, weight: int) -> None:
-    factor = gains.dtype.type(weight)
-    for candidate in range(len(gains)):
-        gains[candidate] += factor * (row[candidate] - nothing)
+def _weight(weights: Any, token: int) -> int:
+    return 1 if len(weights) == 0 else weights[token]
 
 
 @native
@@ -103,13 +180,24 @@ def _take(gains: Any, row: Any, old: int, new: int, weight: int) -> None:
 
 @native
 def _first_largest(values: Any) -> int:
-    largest = values[0]
-    for place in range(len(values)):
-        largest = max(largest, values[place])
-    for place in range(len(values)):
+    """Return the place of the first largest of whole numbers."""
+    largest, block = values[0], 0
+    for start in range(0, len(values), BLOCK):
+        most = _most(values[start : min(start + BLOCK, len(values))])
+        if most > largest:
+            largest, block = most, start
+    for place in range(block, len(values)):
         if values[place] == largest:
             return place
     return 0
+
+
+@native
+def _most(values: Any) -> Any:
+    most = values[0]
+    for place in range(len(values)):
+        most = max(most, values[place])
+    return most
 
 
 @native
@@ -177,53 +265,47 @@ def _fill(products: Any, labels: Any, counts: Any) -> None:
 
 @native
 def _average(tokens: Any, weights: Any, length: int, size: int, labels: Any, centres: Any) -> None:
-    sums = np.zeros((size, tokens.shape[1]), I64)
+    """Round the directions of the groups' means: the largest coordinate of all becomes 127."""
+    sums = np.zeros((size, tokens.shape[1]), I32)
     for token in range(length):
-        _add_to(sums[labels[token]], tokens[token], I64(_weight(weights, token)))
-    means = sums.astype(np.float64)
+        _add_to(sums[labels[token]], tokens[token], _weight(weights, token))
+    norms = np.empty(size, np.float64)
     largest = 1e-6
     for centre in range(size):
-        mean = means[centre]
-        squares = I64(0)
-        for value in sums[centre]:
-            squares += value * value
-        norm = max(np.sqrt(np.float64(squares)), 1.0)
-        for axis in range(len(mean)):
-            mean[axis] /= norm
-            largest = max(largest, abs(mean[axis]))
+        norms[centre] = max(np.sqrt(np.float64(_square(sums[centre]))), 1.0)
+        largest = max(largest, _farthest(sums[centre]) / norms[centre])
     scale = min(127 / largest, 4000.0)
     for centre in range(size):
-        mean = means[centre]
-        for axis in range(len(mean)):
-            centres[centre, axis] = np.int8(np.rint(mean[axis] * scale))
+        _scale(sums[centre], scale / norms[centre], centres[centre])
 
 
 @native
-def _add_to(total: Any, row: Any, weight: int) -> None:
+def _add_to(total: Any, row: Any, weight: Any) -> None:
     for axis in range(len(row)):
-        total[axis] += weight * row[axis]
+        total[axis] += weight * I32(row[axis])
 
 
 @native
-def to_distances(products: Numbers, distances: Numbers, lengths: Numbers) -> None:
-    """Turn products of tokens [b, l, l] into half their squared distances, in the same memory.
+def _square(row: Any) -> int:
+    total = I64(0)
+    for axis in range(len(row)):
+        total += I64(row[axis]) * I64(row[axis])
+    return total
 
-    products   int32
-    distances  float32, the same memory
-    """
-    for item in range(len(lengths)):
-        count = lengths[item]
-        halves = np.empty(count, np.float32)
-        for token in range(count):
-            halves[token] = I32(products[item, token, token]) * np.float32(0.5)
-        for token in range(count):
-            _to_distances(products[item, token], distances[item, token], halves, halves[token])
+
+@native
+def _farthest(row: Any) -> int:
+    """Return the largest whole number of a row, whatever its sign."""
+    most = I32(0)
+    for axis in range(len(row)):
+        most = max(most, max(row[axis], -row[axis]))
+    return most
 
 
 @vectorised
-def _to_distances(products: Any, distances: Any, halves: Any, half: float) -> None:
-    for other in range(len(halves)):
-        distances[other] = half + halves[other] - np.float32(products[other])
+def _scale(row: Any, factor: float, out: Any) -> None:
+    for axis in range(len(row)):
+        out[axis] = np.rint(row[axis] * factor)
 
 
 @native
@@ -246,13 +328,50 @@ def agglomerate(
     labels   [b, l]     filled with the number of one token of the token's group
     """
     for item in range(len(lengths)):
-        parents = np.arange(lengths[item])
-        _merge_nearest(tables[item], bits[item], parents, sizes[item], linkage, ties)
-        for token in range(len(parents)):
-            root = token
-            while parents[root] != root:
-                root = parents[root]
-            labels[item, token] = root
+        _cluster(tables[item], bits[item], lengths[item], sizes[item], linkage, ties, labels[item])
+
+
+@native
+def agglomerate_products(
+    products: Numbers,
+    tables: Numbers,
+    lengths: Numbers,
+    sizes: Numbers,
+    linkage: int,
+    labels: Numbers,
+) -> None:
+    """Do as `agglomerate` does, by half the squared distances of tokens with given products.
+
+    products  [b, l, l] int32; overwritten
+    tables    [b, l, l] float32, the same memory
+    """
+    for item in range(len(lengths)):
+        count = lengths[item]
+        halves = np.empty(count, np.float32)
+        for token in range(count):
+            halves[token] = np.float32(products[item, token, token]) * np.float32(0.5)
+        for token in range(count):
+            _to_distances(products[item, token], tables[item, token], halves, halves[token])
+        _cluster(tables[item], products[item], count, sizes[item], linkage, False, labels[item])
+
+
+@vectorised
+def _to_distances(products: Any, distances: Any, halves: Any, half: float) -> None:
+    for other in range(len(halves)):
+        distances[other] = half + halves[other] - np.float32(products[other])
+
+
+@native
+def _cluster(
+    table: Any, bits: Any, length: int, size: int, linkage: int, ties: bool, labels: Any
+) -> None:
+    parents = np.arange(length)
+    _merge_nearest(table, bits, parents, size, linkage, ties)
+    for token in range(length):
+        root = token
+        while parents[root] != root:
+            root = parents[root]
+        labels[token] = root
 
 
 @native

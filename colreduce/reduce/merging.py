@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colreduce.ragged import Ragged
+from colreduce.reduce.native import compiled, share_out
 
 PRUNED = -1
 
@@ -63,11 +64,14 @@ def merge(batch: Ragged, groups: Groups, *, renormalise: bool) -> Reduced:
     taken = groups.labels >= 0
     rows, first, lengths = _number(batch, groups.labels, taken)
     members = rows[taken]
-    weights = (
-        batch.weights if batch.weights is not None else batch.tokens.new_ones(len(rows)).float()
-    )
-    shares = _shares(groups.shares, weights, rows, taken, len(first))
-    vectors = _means(batch.tokens, rows, taken, shares, len(first), renormalise)
+    weights = torch.ones(len(rows), device=batch.device) if batch.weights is None else batch.weights
+    shares = weights
+    if groups.shares is not None or batch.weights is not None:
+        shares = _shares(groups.shares, weights, rows, taken, len(first))
+    if _in_native_code(batch.tokens):
+        vectors = _native_means(batch, rows, shares, lengths, renormalise)
+    else:
+        vectors = _means(batch.tokens, rows, taken, shares, len(first), renormalise)
     starts = lengths.cumsum(0) - lengths
     place = torch.where(taken, rows - starts[batch.item_of], PRUNED)
 
@@ -143,6 +147,32 @@ def _means(
     means = means.to(tokens.dtype)
     alone = torch.nonzero(members == 1).flatten()
     means[alone] = tokens[first[alone]]
+    return means
+
+
+def _in_native_code(tokens: Tensor) -> bool:
+    """Tell whether means can be taken by the compiled kernel, which knows no gradients."""
+    single = tokens.dtype == torch.float32 and tokens.is_contiguous()
+    return tokens.device.type == "cpu" and single and not tokens.requires_grad and bool(compiled())
+
+
+def _native_means(
+    batch: Ragged, rows: Tensor, shares: Tensor, lengths: Tensor, renormalise: bool
+) -> Tensor:
+    """Do as `_means` does, in native threads that read every token once."""
+    kernels = compiled()
+    assert kernels is not None
+    ends = lengths.cumsum(0)
+    means = torch.empty(int(ends[-1]) if len(ends) else 0, batch.dim)
+    arrays = [
+        values.contiguous().numpy()
+        for values in (batch.tokens, rows, shares, batch.offsets, ends - lengths, ends, means)
+    ]
+
+    def run(start: int, end: int) -> None:
+        kernels.means(start, end, *arrays, renormalise, CANCELLED)
+
+    share_out(len(lengths), run)
     return means
 
 

@@ -34,9 +34,32 @@ def cluster_trees(batch: Ragged, sizes: Tensor, linkage: str) -> Tensor:
     room = Room()
     for bucket in buckets(batch, sizes, square=True):
         products = whole_products(bucket, room).cpu()
-        lengths = bucket.mask.sum(1).cpu()
-        found = cut_trees(_distances(products, lengths), lengths, bucket.sizes, linkage, ties=False)
+        found = _from_products(products, bucket.mask.sum(1).cpu(), bucket.sizes.cpu(), linkage)
         scatter(bucket, found.to(batch.device), labels)
+    return labels
+
+
+def _from_products(products: Tensor, lengths: Tensor, sizes: Tensor, linkage: str) -> Tensor:
+    """Cluster tokens with these products [b, l, l] int32, which are overwritten."""
+    if (kernels := compiled()) is None:
+        halves = products.diagonal(dim1=1, dim2=2).float() / 2
+        tables = halves[:, :, None] + halves[:, None] - products.float()
+        return cut_trees(tables, lengths, sizes, linkage, ties=False)
+    labels = torch.zeros(products.shape[:2], dtype=torch.int64)
+    tables = products.view(torch.float32)
+
+    def run(start: int, end: int) -> None:
+        part = slice(start, end)
+        kernels.agglomerate_products(
+            products[part].numpy(),
+            tables[part].numpy(),
+            lengths[part].numpy(),
+            sizes[part].numpy(),
+            LINKAGES.index(linkage),
+            labels[part].numpy(),
+        )
+
+    share_out(len(lengths), run)
     return labels
 
 
@@ -60,7 +83,7 @@ def cut_trees(
             labels[item, :count] = _cut(table, int(wanted[item]), linkage, ties)
         return torch.from_numpy(labels)
 
-    def merge(start: int, end: int) -> None:
+    def run(start: int, end: int) -> None:
         part = slice(start, end)
         bits = numbers[part].view(np.int32 if numbers.dtype == np.float32 else np.int64)
         kind = LINKAGES.index(linkage)
@@ -68,24 +91,8 @@ def cut_trees(
             numbers[part], bits, counts[part], wanted[part], kind, ties, labels[part]
         )
 
-    share_out(len(counts), merge)
+    share_out(len(counts), run)
     return torch.from_numpy(labels)
-
-
-def _distances(products: Tensor, lengths: Tensor) -> Tensor:
-    """Turn products [b, l, l] int32 into half squared distances, in the same memory."""
-    kernels = compiled()
-    if kernels is None:
-        halves = products.diagonal(dim1=1, dim2=2).float() / 2
-        return halves[:, :, None] + halves[:, None] - products.float()
-    distances = products.view(torch.float32)
-
-    def convert(start: int, end: int) -> None:
-        part = slice(start, end)
-        kernels.to_distances(products[part].numpy(), distances[part].numpy(), lengths[part].numpy())
-
-    share_out(len(lengths), convert)
-    return distances
 
 
 def _cut(table: NDArray[Any], size: int, linkage: str, ties: bool) -> NDArray[np.int64]:

@@ -53,8 +53,8 @@ def whole(bucket: Bucket) -> Bucket:
     is enough to choose by, and a CPU multiplies such numbers several times as fast. The vectors
     are overwritten.
     """
-    lowest, highest = torch.aminmax(bucket.tokens.flatten(1), dim=1)
-    scale = 127 / torch.maximum(-lowest, highest).clamp_min(1e-6)
+    flat = bucket.tokens.flatten(1)
+    scale = 127 / torch.maximum(-flat.amin(1), flat.amax(1)).clamp_min(1e-6)
     tokens = bucket.tokens.mul_(scale.clamp_max(LONGEST)[:, None, None]).round_()
     return dataclasses.replace(bucket, tokens=tokens)
 
@@ -72,9 +72,14 @@ def whole_products(bucket: Bucket, room: Room) -> Tensor:
 
 
 def multiply(left: Tensor, right: Tensor, products: Tensor) -> Tensor:
-    """Fill in and return the products of [b, l, d] with [b, k, d] int8, on the CPU: [b, l, k]."""
-    for one, other, out in zip(left, right, products, strict=True):
-        torch._int_mm(one, other.T, out=out)
+    """Fill in and return the products of [b, l, d] with [b, k, d], on the CPU: [b, l, k] int32.
+
+    Both are whole numbers, of type int8 or float32.
+    """
+    if left.dtype == torch.float32:
+        return products.copy_(torch.bmm(left, right.transpose(1, 2)))
+    for one, other, out in zip(left, right.transpose(1, 2), products, strict=True):
+        torch._int_mm(one, other, out=out)
     return products
 
 

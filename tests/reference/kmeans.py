@@ -21,8 +21,9 @@ def on_grid(vectors: NDArray[Any]) -> NDArray[np.float32]:
 
 def rounded(means: NDArray[Any]) -> NDArray[np.float64]:
     """Scale means to unit length, then so that the largest coordinate of all becomes 127."""
-    directions = means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1)
-    return np.round(directions * min(127 / np.abs(directions).max(), 4000))
+    norms = np.maximum(np.sqrt((means**2).sum(1, keepdims=True)), 1)
+    largest = (np.abs(means).max(1, keepdims=True) / norms).max()
+    return np.round(means * (min(127 / largest, 4000) / norms))
 
 
 def strided(count: int, size: int) -> list[int]:
