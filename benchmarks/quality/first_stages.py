@@ -112,7 +112,7 @@ class Task:
 def load_task(name: str) -> Task:
     """Load, transform and reduce a collection, and score it exactly."""
     encoder = load_encoder(common.encoder_folder())
-    with EmbeddingStore(cache_folder()) as store:
+    with EmbeddingStore(cache_folder() / "embeddings") as store:
         found = load_collection(common.data("beir", name), encoder, store)
         whole = found.corpus.embeddings
         documents = whole.span(0, len(whole))

@@ -73,7 +73,7 @@ def load_task(name: str) -> tuple[Task, dict[str, float]]:
     """Load and transform a collection; return it with the figures of exact search before PCA."""
     vectors = common.data("vectors", "lotte500_colbertv2.npz") if name == "lotte500" else None
     encoder = None if vectors else load_encoder(common.encoder_folder())
-    with EmbeddingStore(cache_folder()) as store:
+    with EmbeddingStore(cache_folder() / "embeddings") as store:
         found = load_collection(common.data("beir", name), encoder, store, vectors=vectors)
         whole = found.corpus.embeddings
         documents = whole.span(0, len(whole))
