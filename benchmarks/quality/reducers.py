@@ -67,6 +67,7 @@ class Task:
     query_ids: list[str]
     qrels: dict[str, dict[str, int]]
     vocabulary: dict[str, int]
+    text_bytes: int = 0
 
 
 def load_task(name: str) -> tuple[Task, dict[str, float]]:
@@ -77,10 +78,8 @@ def load_task(name: str) -> tuple[Task, dict[str, float]]:
         found = load_collection(common.data("beir", name), encoder, store, vectors=vectors)
         whole = found.corpus.embeddings
         documents = whole.span(0, len(whole))
-    draw = torch.Generator().manual_seed(SEED)
-    sample = torch.randperm(len(documents), generator=draw)[:SAMPLE].sort().values
     recipe = Recipe(Recipe.parse("pca(dim=128)").methods[:1])
-    pipeline = Pipeline.fit(recipe, documents.take(sample), seed=SEED)
+    pipeline = Pipeline.fit(recipe, documents.take(sampled(len(documents))), seed=SEED)
     task = Task(
         pipeline.transform(documents),
         found.queries.with_tokens(pipeline.query(found.queries.tokens)),
@@ -88,9 +87,16 @@ def load_task(name: str) -> tuple[Task, dict[str, float]]:
         found.query_ids,
         found.qrels,
         dict(encoder.vocabulary) if encoder else {},
+        found.text_bytes,
     )
     exact = Task(documents, found.queries, task.ids, task.query_ids, task.qrels, {})
     return task, figures(exact, scores(exact, documents), None)
+
+
+def sampled(count: int) -> torch.Tensor:
+    """Return the rows that methods learn from, the same ones whatever learns."""
+    draw = torch.Generator().manual_seed(SEED)
+    return torch.randperm(count, generator=draw)[:SAMPLE].sort().values
 
 
 def scores(task: Task, documents: Ragged) -> NDArray[np.float32]:
@@ -132,11 +138,8 @@ def measure(task: Task, line: str, best: NDArray[np.int64]) -> dict[str, object]
     """Reduce and score by one recipe line."""
     recipe = Recipe.parse(line)
     recipe = Recipe(tuple(pair for pair in recipe.methods if pair[0] == "reduce"))
-    draw = torch.Generator().manual_seed(SEED)
-    sample = torch.randperm(len(task.documents), generator=draw)[:SAMPLE].sort().values
-    pipeline = Pipeline.fit(
-        recipe, task.documents.take(sample), seed=SEED, vocabulary=task.vocabulary
-    )
+    sample = task.documents.take(sampled(len(task.documents)))
+    pipeline = Pipeline.fit(recipe, sample, seed=SEED, vocabulary=task.vocabulary)
     started = perf_counter()
     left = pipeline.reduce(task.documents).batch
     seconds = perf_counter() - started
