@@ -123,6 +123,13 @@ def test_both_paired_tests_agree_on_ordinary_differences():
     np.testing.assert_allclose(randomisation_tests(gaps, 0), t_tests(gaps), atol=0.01)
 
 
+def test_the_t_test_is_that_of_scipy():
+    from scipy.stats import ttest_1samp
+
+    gaps = np.random.default_rng(9).normal(0.2, 1, (23, 3))
+    np.testing.assert_allclose(t_tests(gaps), ttest_1samp(gaps, 0.0).pvalue)
+
+
 def test_differences_that_are_all_alike_leave_the_t_test_nothing_to_weigh():
     assert t_tests(columns([0, 0], [1, 1])).tolist() == [1.0, 0.0]
     assert t_tests(columns([1])).tolist() == [1.0]
