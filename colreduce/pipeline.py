@@ -26,6 +26,32 @@ BLOCK_TOKENS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A batch of documents as every stage of a pipeline left it.
+
+    batch        as encoded
+    transformed  after each transform
+    reduced      after each reducer; assignments go from the tokens of ``batch``
+    codes        what is stored
+    """
+
+    batch: Ragged
+    transformed: Sequence[Ragged]
+    reduced: Sequence[Reduced]
+    codes: Codes
+
+    @property
+    def unreduced(self) -> Ragged:
+        """Return the documents after all transforms."""
+        return self.transformed[-1] if self.transformed else self.batch
+
+    @property
+    def left(self) -> Reduced:
+        """Return the documents after all reducers."""
+        return self.reduced[-1] if self.reduced else Reduced(self.batch, self.batch.positions)
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """A recipe with everything that its methods learned."""
 
@@ -96,6 +122,17 @@ class Pipeline:
         steps = [step for _, step in self.reduce_steps(batch)]
         return steps[-1] if steps else Reduced(batch, batch.positions)
 
+    def passed(self, batch: Ragged) -> Passed:
+        """Run documents through all stages, and keep what each of them left."""
+        batch = left = batch.with_tokens(batch.tokens.float())
+        transformed = []
+        for tokens in self._steps(batch.tokens):
+            left = left.with_tokens(tokens)
+            transformed.append(left)
+        steps = [step for _, step in self.reduce_steps(left)]
+        stored = steps[-1].batch if steps else left
+        return Passed(batch, transformed, steps, self.encode(stored.tokens))
+
     def encode(self, tokens: Tensor) -> Codes:
         """Turn reduced vectors into what is stored."""
         codes: Codes = self.recipe.codec.encode(tokens, self.states.get("codec.0", {}))
@@ -115,10 +152,16 @@ class Pipeline:
 
     def _transformed(self, vectors: Tensor) -> Tensor:
         vectors = vectors.float()
+        for step in self._steps(vectors):
+            vectors = step
+        return vectors
+
+    def _steps(self, vectors: Tensor) -> Iterator[Tensor]:
+        """Yield vectors after one transform after the other."""
         for key, method in self.recipe.keyed():
             if isinstance(method, Transform):
                 vectors = method.apply(vectors, self.states.get(key, {}))
-        return vectors
+                yield vectors
 
 
 def _in_blocks(method: Reducer, batch: Ragged, state: State) -> Reduced:

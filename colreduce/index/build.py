@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import Tensor
 
 from colreduce.candidates.base import Builder, Documents, FirstStage
-from colreduce.pipeline import Pipeline
+from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.store import SegmentWriter, Store
 
 LENGTHS, ORIGINAL, ASSIGNMENT = "lengths", "original_lengths", "assignment"
 CODES, FIRST = "codes.", "first."
 
+# Told of documents as every stage left them: their ids, and what the pipeline kept.
+Watch: TypeAlias = Callable[[Sequence[str], Passed], None]
+
 
 class SegmentBuilder:
     """Runs documents through the pipeline and appends what comes out to one segment."""
 
-    def __init__(self, store: Store, pipeline: Pipeline, *, texts: bool, assignment: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        *,
+        texts: bool,
+        assignment: bool,
+        watch: Watch | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self.writer: SegmentWriter = store.begin()
         self.seconds = {"reduce": 0.0, "first_stage": 0.0}
         self._texts = texts
         self._assignment = assignment
+        self._watch = watch
         self._builders: dict[str, Builder] = {
             key: method.builder(pipeline.states.get(key, {}))
             for key, method in pipeline.recipe.keyed()
@@ -42,24 +54,25 @@ class SegmentBuilder:
     ) -> None:
         """Take in encoded documents."""
         started = perf_counter()
-        transformed = self.pipeline.transform(batch)
-        left = self.pipeline.reduce(transformed)
-        codes = self.pipeline.encode(left.batch.tokens)
+        passed = self.pipeline.passed(batch)
+        left = passed.left
         self.seconds["reduce"] += perf_counter() - started
         known = self._texts and any(text is not None for text in texts)
         self.writer.add(ids, metadata, texts if known else None)
         self.writer.append(LENGTHS, _array(left.batch.lengths).astype("<i4"), per="document")
         self.writer.append(ORIGINAL, _array(batch.lengths).astype("<i4"), per="document")
-        for name, rows in codes.items():
+        for name, rows in passed.codes.items():
             self.writer.append(CODES + name, _array(rows), per=LENGTHS)
         if self._assignment:
             self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"), per=ORIGINAL)
         started = perf_counter()
-        documents = Documents(transformed, left.batch, texts)
+        documents = Documents(passed.unreduced, left.batch, texts)
         for key, builder in self._builders.items():
             for name, part in builder.add(documents).items():
                 self.writer.append(f"{FIRST}{key}.{name}", part)
         self.seconds["first_stage"] += perf_counter() - started
+        if self._watch is not None:
+            self._watch(ids, passed)
 
     def finish(self) -> SegmentWriter:
         """Write the first stages' files; the segment is then ready to be committed."""
