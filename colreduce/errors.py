@@ -17,9 +17,10 @@ ColreduceError
 ├── DiskFull (OSError)               no room to write; nothing was changed, searches go on
 ├── MissingDependency (ImportError)  an optional package is not installed
 ├── ModelMismatch                    the encoder is not the one the index was built with
+├── Overloaded                       too much runs or waits already; nothing was done: try later
+│   └── CompactionBehind             too many small segments; writing waits for their compaction
 └── ServiceError                     what a server answered, when no error above fits it
     ├── Unavailable                  the server is starting, draining or out of reach: try again
-    ├── Overloaded                   the server is full: try again later
     ├── DeadlineExceeded             the answer did not come in time
     └── AccessDenied                 no token, a wrong token, or a role that may not do this
 
@@ -104,16 +105,20 @@ class ModelMismatch(ColreduceError):
     """The encoder is not the one the index was built with."""
 
 
+class Overloaded(ColreduceError):
+    """Too much runs or waits already. Nothing was done; try again later."""
+
+
+class CompactionBehind(Overloaded):
+    """There are too many small segments. Writing goes on when they have been compacted."""
+
+
 class ServiceError(ColreduceError):
     """What a server answered, when no other error fits."""
 
 
 class Unavailable(ServiceError):
     """The server is starting, draining or out of reach. Try again."""
-
-
-class Overloaded(ServiceError):
-    """The server is full. Try again later."""
 
 
 class DeadlineExceeded(ServiceError, TimeoutError):

@@ -117,6 +117,11 @@ class Ragged:
         return int(self.tokens.shape[1])
 
     @property
+    def known(self) -> tuple[str, ...]:
+        """Return the names of the fields that say something of the tokens."""
+        return tuple(name for name in (*TOKEN_FIELDS, "grid") if getattr(self, name) is not None)
+
+    @property
     def device(self) -> torch.device:
         """Return where the vectors are."""
         return self.tokens.device

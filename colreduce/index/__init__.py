@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from colreduce.index.index import Index
+from colreduce.index.queue import WriteQueue, Written
 from colreduce.results import Document, Hit
 
-__all__ = ["Document", "Hit", "Index"]
+__all__ = ["Document", "Hit", "Index", "WriteQueue", "Written"]

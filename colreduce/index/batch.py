@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from colreduce.errors import BadInput
 from colreduce.index import limits
@@ -21,6 +25,39 @@ SAMPLE = 512
 SEGMENT_DOCUMENTS = 1 << 18
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Documents that were checked and have vectors: all that is needed to store them."""
+
+    ids: Sequence[str]
+    vectors: Ragged
+    texts: Sequence[str | None]
+    metadata: Sequence[Mapping[str, Any]] | None
+
+    def take(self, rows: Sequence[int]) -> Encoded:
+        """Return some of the documents."""
+        if len(rows) == len(self.ids):
+            return self
+        told = None if self.metadata is None else [self.metadata[row] for row in rows]
+        ids, texts = [self.ids[row] for row in rows], [self.texts[row] for row in rows]
+        return Encoded(ids, self.vectors.take(torch.tensor(rows, dtype=torch.long)), texts, told)
+
+
+def joined(parts: Sequence[Encoded]) -> Iterator[Encoded]:
+    """Lay parts end to end, as far as the same is known of all their tokens."""
+    for _, group in itertools.groupby(parts, key=lambda part: part.vectors.known):
+        same = list(group)
+        if len(same) == 1:
+            yield same[0]
+            continue
+        told: list[Mapping[str, Any]] = []
+        for part in same:
+            told += [{}] * len(part.ids) if part.metadata is None else part.metadata
+        ids = [one for part in same for one in part.ids]
+        texts = [text for part in same for text in part.texts]
+        yield Encoded(ids, Ragged.concat([part.vectors for part in same]), texts, told)
+
+
 class Batch:
     """Documents on their way into an index, committed together."""
 
@@ -31,6 +68,7 @@ class Batch:
         self._open_documents = 0
         self._fitted = False
         self._ids: set[str] = set()
+        self._deleted: list[str] = []
         self.seconds = {"reduce": 0.0, "first_stage": 0.0}
 
     def add(
@@ -42,28 +80,49 @@ class Batch:
         metadata: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """Take in documents as `Index.add` does."""
-        limits.check_ids(ids)
-        limits.check_metadata(metadata, len(ids))
-        again = self._ids.intersection(ids)
-        if again:
-            raise BadInput(f"the id {min(again)!r} is given twice in one batch", field="ids")
-        _check_counts(ids, documents, embeddings)
-        start = 0
-        for batch in self._encoded(documents, embeddings):
-            stop = start + len(batch)
-            limits.check_documents(batch, self._index.dim, ids[start:stop])
-            texts = documents[start:stop] if documents is not None else [None] * len(batch)
-            part = metadata[start:stop] if metadata is not None else None
-            self._take(ids[start:stop], batch, list(texts), part)
-            start = stop
+        self._require_new(ids)
+        for part in encoded(self._index, ids, documents, embeddings, metadata):
+            self.put(part)
+        self._ids.update(ids)
+
+    def put(self, part: Encoded) -> None:
+        """Take in documents that were checked and encoded before."""
+        # A recipe may have learned nothing from the first documents; it does not try again later.
+        if not self._index.pipeline.states and not self._index.view.snapshot.segments:
+            self._index.fit(part.vectors.take(slice(0, SAMPLE)), part.texts[:SAMPLE])
+            self._fitted = True
+        if not self._builders:
+            self._index.upkeep.wait_for_room()
+        if not self._builders or self._open_documents >= SEGMENT_DOCUMENTS:
+            config = self._store.config
+            self._builders.append(
+                SegmentBuilder(
+                    self._store,
+                    self._index.pipeline,
+                    texts=config["store_texts"],
+                    assignment=config["store_assignment"],
+                )
+            )
+            self._open_documents = 0
+        self._builders[-1].add(part.ids, part.vectors, part.texts, part.metadata)
+        self._open_documents += len(part.ids)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete documents as `Index.delete` does."""
+        self._require_new(ids)
+        self._deleted += ids
         self._ids.update(ids)
 
     def commit(self) -> None:
-        """Publish everything that was added, at once."""
+        """Publish everything that was added and deleted, at once."""
         writers = [builder.finish() for builder in self._builders]
         for builder in self._builders:
             for stage, seconds in builder.seconds.items():
                 self.seconds[stage] += seconds
+        if self._deleted:
+            if not writers:
+                writers.append(self._store.begin())
+            writers[-1].delete(self._deleted)
         if not writers:
             return
         models = None
@@ -86,40 +145,42 @@ class Batch:
             # What was learned from documents that were thrown away must not stay behind.
             self._index.forget()
 
-    def _encoded(
-        self, documents: Sequence[str] | None, embeddings: Sequence[Any] | Ragged | None
-    ) -> Iterator[Ragged]:
-        if isinstance(embeddings, Ragged):
-            yield embeddings
-        elif embeddings is not None:
-            yield Ragged.pack(embeddings)
-        elif documents is not None:
-            yield from self._index.encoder.documents(documents)
+    def _require_new(self, ids: Sequence[str]) -> None:
+        limits.check_ids(ids)
+        again = self._ids.intersection(ids)
+        if again:
+            raise BadInput(f"the id {min(again)!r} is given twice in one batch", field="ids")
 
-    def _take(
-        self,
-        ids: Sequence[str],
-        batch: Ragged,
-        texts: list[str | None],
-        metadata: Sequence[Mapping[str, Any]] | None,
-    ) -> None:
-        # A recipe may have learned nothing from the first documents; it does not try again later.
-        if not self._index.pipeline.states and not self._index.view.snapshot.segments:
-            self._index.fit(batch.take(slice(0, SAMPLE)), texts[:SAMPLE])
-            self._fitted = True
-        if not self._builders or self._open_documents >= SEGMENT_DOCUMENTS:
-            config = self._store.config
-            self._builders.append(
-                SegmentBuilder(
-                    self._store,
-                    self._index.pipeline,
-                    texts=config["store_texts"],
-                    assignment=config["store_assignment"],
-                )
-            )
-            self._open_documents = 0
-        self._builders[-1].add(ids, batch, texts, metadata)
-        self._open_documents += len(ids)
+
+def encoded(
+    index: Index,
+    ids: Sequence[str],
+    documents: Sequence[str] | None,
+    embeddings: Sequence[Any] | Ragged | None,
+    metadata: Sequence[Mapping[str, Any]] | None,
+) -> Iterator[Encoded]:
+    """Check what `Index.add` is given, encode texts, and yield it part by part."""
+    limits.check_ids(ids)
+    limits.check_metadata(metadata, len(ids))
+    _check_counts(ids, documents, embeddings)
+    start = 0
+    for vectors in _vectors(index, documents, embeddings):
+        part = slice(start, start + len(vectors))
+        limits.check_documents(vectors, index.dim, ids[part])
+        texts = list(documents[part]) if documents is not None else [None] * len(vectors)
+        yield Encoded(ids[part], vectors, texts, metadata[part] if metadata is not None else None)
+        start = part.stop
+
+
+def _vectors(
+    index: Index, documents: Sequence[str] | None, embeddings: Sequence[Any] | Ragged | None
+) -> Iterator[Ragged]:
+    if isinstance(embeddings, Ragged):
+        yield embeddings
+    elif embeddings is not None:
+        yield Ragged.pack(embeddings)
+    elif documents is not None:
+        yield from index.encoder.documents(documents)
 
 
 def _check_counts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from colreduce.index.batch import Batch
 from colreduce.index.identity import check_identity, versions
 from colreduce.index.maintain import merge_first_stages
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
+from colreduce.index.upkeep import Upkeep
 from colreduce.method import State
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
@@ -40,6 +41,9 @@ class Index:
         self._store = store
         self._encoder = encoder
         self._guard = threading.Lock()
+        self._founding = threading.RLock()  # held while the first documents arrive
+        self._showing = threading.Lock()  # held while a newer view takes the place of an older
+        self.upkeep = Upkeep(store, self.merge)
         self.recipe = Recipe.from_dict(store.config["recipe"])
         self.dim = int(store.config["dim"])
         self._pipeline = self._load_pipeline()
@@ -180,13 +184,17 @@ class Index:
     def batch(self) -> Iterator[Batch]:
         """Collect many `add` calls into one commit; nothing is visible before the end."""
         self._store.acquire()
-        batch = Batch(self, self._store)
-        try:
-            yield batch
-            batch.commit()
-        except BaseException:
-            batch.abort()
-            raise
+        self.refresh()
+        # The first documents teach the methods, so nobody else may be first meanwhile.
+        with nullcontext() if self._view.snapshot.segments else self._founding:
+            batch = Batch(self, self._store)
+            try:
+                yield batch
+                batch.commit()
+            except BaseException:
+                batch.abort()
+                raise
+        self.upkeep.look()
 
     def search(
         self,
@@ -276,14 +284,9 @@ class Index:
         stay until `compact`, and are gone for good after ``compact(purge=True)``.
         """
         limits.check_ids(ids)
-        self._store.acquire()
-        self.refresh()
-        known = [one for one in ids if one in self]
-        if known:
-            with self._store.begin() as writer:
-                writer.delete(known)
-                self._store.commit([writer])
-            self.refresh()
+        with self.batch() as batch:
+            known = [one for one in ids if one in self]
+            batch.delete(known)
         return len(known)
 
     def compact(self, *, purge: bool = False) -> int:
@@ -292,9 +295,14 @@ class Index:
         purge  also remove every byte of documents that were deleted or replaced
         """
         self._store.acquire()
+        self.merge(purge=purge)
+        return self.generation
+
+    def merge(self, **how: Any) -> None:
+        """Move live documents into one segment; ``how`` is what `Store.compact` takes."""
         self.refresh()
-        self._store.compact(purge=purge, rewrite=partial(merge_first_stages, self._view))
-        return self.refresh()
+        self._store.compact(rewrite=partial(merge_first_stages, self._view), **how)
+        self.refresh()
 
     def snapshot(self, target: str | Path) -> int:
         """Write a complete copy of the newest generation into one new file; return its number."""
@@ -322,12 +330,15 @@ class Index:
 
     def refresh(self) -> int:
         """Look for a newer generation, written by this process or another; return its number."""
-        if self._store.refresh() is not self._view.snapshot:
-            self._view = self._open_view(self._view.segments)
-        return self.generation
+        self._store.refresh()
+        with self._showing:
+            if self._store.snapshot() is not self._view.snapshot:
+                self._view = self._open_view(self._view.segments)
+            return self.generation
 
     def close(self) -> None:
         """Give the writer's lock back and let go of the files."""
+        self.upkeep.close()
         self._store.close()
 
     def __enter__(self) -> Index:

@@ -49,6 +49,7 @@ STATUSES: dict[type[ColreduceError], tuple[grpc.StatusCode, str]] = {
     errors.ServiceError: (Code.INTERNAL, "INTERNAL"),
     errors.Unavailable: (Code.UNAVAILABLE, "UNAVAILABLE"),
     errors.Overloaded: (Code.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    errors.CompactionBehind: (Code.RESOURCE_EXHAUSTED, "COMPACTION_BEHIND"),
     errors.DeadlineExceeded: (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
     errors.AccessDenied: (Code.PERMISSION_DENIED, "ACCESS_DENIED"),
 }

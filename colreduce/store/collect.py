@@ -24,6 +24,11 @@ class Collector:
         self._kept: dict[int, set[str]] = {}
         self._doomed: set[str] = set()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything is to go that no snapshot of this process shows."""
+        return bool(self._doomed - self._in_use())
+
     def start(self, newest: Manifest) -> None:
         """Remember what the manifests on the disk name; one that is damaged protects nothing."""
         self._kept = {newest.generation: newest.names()}

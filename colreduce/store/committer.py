@@ -111,6 +111,15 @@ class Committer:
         if change.removed:
             ballast.keep(self.root, snapshot)
 
+    @property
+    def waste(self) -> bool:
+        """Whether the collector waits for files to grow old enough to go."""
+        return self._collector.waiting
+
+    def collect(self, snapshot: Snapshot) -> list[str]:
+        """Remove what has grown old enough; return the names."""
+        return self._collector.follow(snapshot.manifest, layout.GRACE_SECONDS)
+
     def _after_failure(self, generation: int, problem: BaseException, change: Change) -> None:
         """Undo what was placed, unless it may be part of the index by now."""
         if isinstance(problem, Locked) or (self.root / layout.manifest_name(generation)).exists():

@@ -52,12 +52,20 @@ def chosen(snapshot: Snapshot, names: Sequence[str] | None) -> list[Segment]:
 
 
 def gather(
-    snapshot: Snapshot, inputs: Sequence[Segment], writer: SegmentWriter, rewrite: Rewrite | None
+    snapshot: Snapshot,
+    inputs: Sequence[Segment],
+    writer: SegmentWriter,
+    rewrite: Rewrite | None,
+    check: Callable[[], None],
 ) -> Moved:
-    """Write the live rows and the tombstones that are still needed; return what was moved."""
+    """Write the live rows and the tombstones that are still needed; return what was moved.
+
+    ``check`` is called between blocks and may raise to give up.
+    """
     moved = [(segment, np.flatnonzero(segment.live)) for segment in inputs]
     moved = [(segment, rows) for segment, rows in moved if len(rows)]
     for segment, rows in moved:
+        check()
         docs = segment.data.records
         texts = [segment.packed_text(row) for row in rows.tolist()]
         puts = [
@@ -70,6 +78,7 @@ def gather(
     for name in by_store:
         for segment, rows in moved:
             for block in _blocks(segment, name, rows):
+                check()
                 writer.append(name, block, per=segment.data.per[name])
     left = {name for segment, _ in moved for name in [*segment.arrays, *segment.files]}
     left -= set(by_store)
@@ -80,6 +89,7 @@ def gather(
         )
     info = [dict(segment.info) for segment, _ in moved]
     writer.note(**{k: v for k, v in (info or [{}])[0].items() if all(i.get(k) == v for i in info)})
+    check()
     if rewrite is not None and moved:
         rewrite(moved, writer)
     return moved

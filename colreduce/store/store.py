@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +31,10 @@ from colreduce.store.snapshot import Snapshot, open_snapshot
 from colreduce.store.writer import SegmentWriter
 
 _TRIES = 5
+
+
+def _go_on() -> None:
+    """Never give up."""
 
 
 class Store:
@@ -192,25 +197,41 @@ class Store:
         self,
         segments: Sequence[str] | None = None,
         *,
+        due: bool = False,
         purge: bool = False,
         rewrite: Rewrite | None = None,
+        check: Callable[[], None] = _go_on,
     ) -> int:
         """Move the live rows of these segments, or of all, into one; return the generation.
+
+        With ``due``, the segments are those that it would pay to compact; often there are none.
 
         The store moves documents, texts and every array whose ``append`` said what its rows belong
         to. ``rewrite(moved, writer)`` is called for the rest: ``moved`` lists each old segment with
         the rows that were taken from it, in their new order. Other threads may read and commit
         meanwhile. The old files go when no kept generation shows them; with ``purge`` all segments
-        are compacted and every byte of older generations is gone when this returns.
+        are compacted and every byte of older generations is gone when this returns. ``check`` is
+        called now and then, and may raise to give up; then nothing was changed.
         """
         with self._compacting:
-            names = None if purge else segments
+            names = worth_compacting(self.snapshot()) if due else segments
+            again = partial(self._compact, None if purge else names, purge, rewrite, check)
             try:
-                return self._compact(names, purge, rewrite)
+                return again()
             except DiskFull:
                 if not ballast.release(self.path):
                     raise
-                return self._compact(names, purge, rewrite)
+                return again()
+
+    @property
+    def waste(self) -> bool:
+        """Whether there are files that no kept generation needs and that can go in time."""
+        return self._committer is not None and self._committer.waste
+
+    def collect(self) -> list[str]:
+        """Remove what no kept generation needs and what has been so for a while; return names."""
+        with self._mutex:
+            return self._writing().collect(self.snapshot())
 
     def save_to(self, target: Path) -> int:
         """Write one generation into one new file, to be restored elsewhere; return its number."""
@@ -232,14 +253,20 @@ class Store:
                 committer.release()
             self._snapshot = None
 
-    def _compact(self, names: Sequence[str] | None, purge: bool, rewrite: Rewrite | None) -> int:
+    def _compact(
+        self,
+        names: Sequence[str] | None,
+        purge: bool,
+        rewrite: Rewrite | None,
+        check: Callable[[], None],
+    ) -> int:
         committer = self._writing()
         before = self.snapshot()
         inputs = chosen(before, names)
         if not inputs and not purge:
             return before.generation
         with self.begin() as writer:
-            moved = gather(before, inputs, writer, rewrite) if inputs else ()
+            moved = gather(before, inputs, writer, rewrite, check) if inputs else ()
             if not writer.empty:
                 writer.seal(0)  # the long part, while others may still commit
             with self._mutex:
