@@ -93,6 +93,13 @@ class Pipeline:
         """Apply the transforms to documents."""
         return batch.with_tokens(self._transformed(batch.tokens))
 
+    def transform_steps(self, vectors: Tensor) -> Iterator[Tensor]:
+        """Yield vectors after one transform after the other."""
+        for key, method in self.recipe.keyed():
+            if isinstance(method, Transform):
+                vectors = method.apply(vectors, self.states.get(key, {}))
+                yield vectors
+
     def query(self, vectors: Tensor) -> Tensor:
         """Apply the transforms and the query reducers to one query: [q, d] -> [q', d']."""
         vectors = self._transformed(vectors)
@@ -126,7 +133,7 @@ class Pipeline:
         """Run documents through all stages, and keep what each of them left."""
         batch = left = batch.with_tokens(batch.tokens.float())
         transformed = []
-        for tokens in self._steps(batch.tokens):
+        for tokens in self.transform_steps(batch.tokens):
             left = left.with_tokens(tokens)
             transformed.append(left)
         steps = [step for _, step in self.reduce_steps(left)]
@@ -152,16 +159,9 @@ class Pipeline:
 
     def _transformed(self, vectors: Tensor) -> Tensor:
         vectors = vectors.float()
-        for step in self._steps(vectors):
+        for step in self.transform_steps(vectors):
             vectors = step
         return vectors
-
-    def _steps(self, vectors: Tensor) -> Iterator[Tensor]:
-        """Yield vectors after one transform after the other."""
-        for key, method in self.recipe.keyed():
-            if isinstance(method, Transform):
-                vectors = method.apply(vectors, self.states.get(key, {}))
-                yield vectors
 
 
 def _in_blocks(method: Reducer, batch: Ragged, state: State) -> Reduced:

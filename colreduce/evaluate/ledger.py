@@ -1,32 +1,30 @@
-"""The loss ledger: what is left of exact search after each stage of a recipe.
+"""Running a recipe's stages over a corpus: what is left of exact search after each of them.
 
 Every row is a ranking of the whole corpus by exact MaxSim over the vectors as they are after that
 stage: as encoded, after each transform, after each reducer, as read back from the codec, after
 each query reducer. Then the first stage's candidates only, and last what the index answers. The
 rows are cumulative, so the differences between neighbours are what each stage costs.
 
-The stages are run here apart from the index, from the same fitted pipeline; `check_sum` then
-compares the scores found on this way with those of the index.
+The stages are run from the same fitted pipeline as the index, over a corpus that is at hand
+(`run_stages`) or while it passes by on its way into the index (`StageRanker`). `check_sum` compares
+the scores found on this way with those of the index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from colreduce.candidates.base import Found
-from colreduce.codec.floats import Fp32
 from colreduce.evaluate.embeddings import Embeddings, Progress, silent
-from colreduce.evaluate.scoring import Products, TopRows, Wanted, score_all
-from colreduce.pipeline import Pipeline
+from colreduce.evaluate.levels import document_levels, level_names, query_levels, repeats
+from colreduce.evaluate.scoring import Followed, TopRows, Wanted, score_all
+from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
-from colreduce.transform.base import Transform
 
 BLOCK_TOKENS = 1 << 17
 
@@ -47,21 +45,83 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
-    """The corpus as it is after one stage, a block at a time."""
-
-    stage: str
-    queries: Ragged
-    lengths: NDArray[np.int64]
-    products: Products
-
-
-@dataclass(frozen=True, slots=True)
 class Stages:
-    """What the stages' own rankings are, and the last level's scores of the candidates."""
+    """What a corpus looks like after every stage.
+
+    rankings    one for each level
+    candidates  the last level's scores of the candidates, where they were wanted
+    followed    the scores at each level of exact search's best rows: [levels, queries, followed]
+    """
 
     rankings: list[Ranking]
     candidates: list[NDArray[np.float32]] | None
+    followed: NDArray[np.float32]
+
+
+class StageRanker:
+    """Ranks a corpus after every stage, while it comes by a batch at a time."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        queries: Ragged,
+        depth: int,
+        *,
+        candidates: Sequence[NDArray[np.int64]] | None = None,
+        exact: Ranking | None = None,
+        follow: int = 0,
+    ) -> None:
+        """Take what `run_stages` takes; ``follow`` the scores of exact search's best rows."""
+        self._pipeline = pipeline
+        self._asked = query_levels(pipeline, queries)
+        self._names = [name for _, name in level_names(pipeline.recipe)]
+        self._repeats = repeats(pipeline.recipe)
+        self._exact = exact
+        self._known = _known(self._repeats, exact is not None)
+        self._tops = [TopRows(len(queries), depth) for _ in self._names]
+        self._wanted = None if candidates is None else Wanted(candidates)
+        self._followed = Followed(len(self._names), len(queries), follow)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing left to find out."""
+        return self._wanted is None and all(self._known)
+
+    def see(self, start: int, passed: Passed, hidden: Iterable[tuple[int, int]] = ()) -> None:
+        """Take in the documents of the rows from ``start`` on.
+
+        hidden  pairs of a query and a place in the batch whose document that query must not find
+        """
+        levels: list[NDArray[np.float32]] = []
+        last = len(self._names) - 1
+        for number, level in enumerate(document_levels(self._pipeline, passed, self._asked)):
+            picked = number == last and self._wanted is not None
+            if self._known[number] and not picked and not self._followed.size:
+                continue
+            if levels and self._repeats[number]:
+                scores = levels[-1]
+            else:
+                scores = score_all(level.queries, level.lengths, level.products)
+                for query, place in hidden:
+                    scores[query, place] = -np.inf
+            levels.append(scores)
+            if not self._known[number]:
+                self._tops[number].add(start, scores)
+            if picked and self._wanted is not None:
+                self._wanted.add(start, scores)
+        if self._followed.size:
+            self._followed.add(np.stack(levels))
+
+    def finish(self) -> Stages:
+        """Return what was found."""
+        rankings = [
+            Ranking(name, self._exact.rows, self._exact.scores)
+            if self._exact is not None and given
+            else Ranking(name, *top.finish())
+            for name, top, given in zip(self._names, self._tops, self._known, strict=True)
+        ]
+        candidates = None if self._wanted is None else self._wanted.finish()
+        return Stages(rankings, candidates, self._followed.finish())
 
 
 def run_stages(
@@ -81,106 +141,20 @@ def run_stages(
     exact       the first ranking, when it is known already
     """
     pipeline = _on_device(pipeline, device)
-    asked = _query_levels(pipeline, queries.to(device))
-    names = ["exact", *_stage_names(pipeline.recipe)]
-    tops = [TopRows(len(queries), depth) for _ in names]
-    wanted = None if candidates is None else Wanted(candidates)
-    repeats = _repeats(pipeline.recipe)
-    known = _known(repeats, exact is not None)
-    blocks = documents.blocks(BLOCK_TOKENS) if wanted is not None or not all(known) else iter(())
-    for start, batch in blocks:
+    ranker = StageRanker(pipeline, queries.to(device), depth, candidates=candidates, exact=exact)
+    for start, batch in iter(()) if ranker.done else documents.blocks(BLOCK_TOKENS):
         progress("ledger", start, len(documents))
-        scores = None
-        for number, level in enumerate(_levels(pipeline, batch.to(device), asked)):
-            picks = wanted if number == len(names) - 1 else None
-            if not repeats[number]:
-                scores = None
-            if known[number] and picks is None:
-                continue
-            if scores is None:
-                scores = score_all(level.queries, level.lengths, level.products)
-            if not known[number]:
-                tops[number].add(start, scores)
-            if picks is not None:
-                picks.add(start, scores)
+        ranker.see(start, pipeline.passed(batch.to(device)))
     progress("ledger", len(documents), len(documents))
-    rankings = [
-        Ranking(name, exact.rows, exact.scores)
-        if exact is not None and given
-        else Ranking(name, *top.finish())
-        for name, top, given in zip(names, tops, known, strict=True)
-    ]
-    return Stages(rankings, None if wanted is None else wanted.finish())
+    return ranker.finish()
 
 
-def _repeats(recipe: Recipe) -> list[bool]:
-    """Say of every level whether it is bit for bit the one before: vectors kept as they are."""
-    before = 1 + len(recipe.transforms) + len(recipe.reducers)
-    return (
-        [False] * before + [isinstance(recipe.codec, Fp32)] + [False] * len(recipe.query_reducers)
-    )
-
-
-def _known(repeats: list[bool], exact: bool) -> list[bool]:
+def _known(repeated: Sequence[bool], exact: bool) -> list[bool]:
     """Say of every level whether exact search, which is known already, is its ranking."""
     known = [exact]
-    for repeat in repeats[1:]:
+    for repeat in repeated[1:]:
         known.append(known[-1] and repeat)
     return known
-
-
-def _stage_names(recipe: Recipe) -> list[str]:
-    """Return the stages between encoding and the first stage, in the ledger's order."""
-    stages = [*recipe.transforms, *recipe.reducers, recipe.codec, *recipe.query_reducers]
-    return [str(method) for method in stages]
-
-
-def _transforms(pipeline: Pipeline) -> Iterator[tuple[str, Callable[[Tensor], Tensor]]]:
-    """Yield every transform by name, as a function of vectors."""
-    for key, method in pipeline.recipe.keyed():
-        if isinstance(method, Transform):
-            yield str(method), partial(method.apply, state=pipeline.states.get(key, {}))
-
-
-def _query_levels(pipeline: Pipeline, queries: Ragged) -> list[Ragged]:
-    """Return the queries as they are at every level."""
-    recipe, levels = pipeline.recipe, [queries]
-    for _, apply in _transforms(pipeline):
-        levels.append(levels[-1].with_tokens(apply(levels[-1].tokens)))
-    levels += [levels[-1]] * (len(recipe.reducers) + 1)
-    for method in recipe.query_reducers:
-        levels.append(Ragged.pack([method.shrink(one) for one in levels[-1].unpack()]))
-    return levels
-
-
-def _levels(pipeline: Pipeline, batch: Ragged, asked: list[Ragged]) -> Iterator[Level]:
-    """Yield a block of documents as it is at every level."""
-    recipe, queries = pipeline.recipe, iter(asked)
-    yield _dense("exact", next(queries), batch)
-    for name, apply in _transforms(pipeline):
-        batch = batch.with_tokens(apply(batch.tokens))
-        yield _dense(name, next(queries), batch)
-    for method, step in pipeline.reduce_steps(batch):
-        batch = step.batch
-        yield _dense(str(method), next(queries), batch)
-    codes = pipeline.encode(batch.tokens)
-
-    def products(query: Tensor, rows: slice) -> Tensor:
-        return pipeline.similarities(query, {name: part[rows] for name, part in codes.items()})
-
-    lengths = batch.lengths.cpu().numpy()
-    yield Level(str(recipe.codec), next(queries), lengths, products)
-    for method in recipe.query_reducers:
-        yield Level(str(method), next(queries), lengths, products)
-
-
-def _dense(stage: str, queries: Ragged, batch: Ragged) -> Level:
-    tokens = batch.tokens
-
-    def products(query: Tensor, rows: slice) -> Tensor:
-        return query @ tokens[rows].T
-
-    return Level(stage, queries, batch.lengths.cpu().numpy(), products)
 
 
 def _on_device(pipeline: Pipeline, device: str) -> Pipeline:

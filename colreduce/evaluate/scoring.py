@@ -101,3 +101,21 @@ class Wanted:
     def finish(self) -> list[NDArray[np.float32]]:
         """Return the scores of each query's rows, in the order the rows were given."""
         return np.split(self._scores, self._ends[:-1])
+
+
+class Followed:
+    """The scores on every level of each query's best rows on the first one."""
+
+    def __init__(self, levels: int, queries: int, size: int) -> None:
+        self.size = size
+        self._scores = np.empty((levels, queries, 0), dtype=np.float32)
+
+    def add(self, scores: NDArray[np.float32]) -> None:
+        """Take in the scores [levels, queries, n] of further rows."""
+        joined = np.concatenate([self._scores, scores], axis=2)
+        best = np.argsort(-joined[0], axis=1, kind="stable")[:, : self.size]
+        self._scores = np.take_along_axis(joined, best[None], axis=2)
+
+    def finish(self) -> NDArray[np.float32]:
+        """Return the scores [levels, queries, up to size], by the first level, best first."""
+        return self._scores
