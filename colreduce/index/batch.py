@@ -11,7 +11,7 @@ import torch
 
 from colreduce.errors import BadInput
 from colreduce.index import limits
-from colreduce.index.build import SegmentBuilder
+from colreduce.index.build import SegmentBuilder, Watch
 from colreduce.ragged import Ragged
 from colreduce.store import Store
 
@@ -61,8 +61,9 @@ def joined(parts: Sequence[Encoded]) -> Iterator[Encoded]:
 class Batch:
     """Documents on their way into an index, committed together."""
 
-    def __init__(self, index: Index, store: Store) -> None:
+    def __init__(self, index: Index, store: Store, watch: Watch | None = None) -> None:
         self._index = index
+        self._watch = watch
         self._store = store
         self._builders: list[SegmentBuilder] = []
         self._open_documents = 0
@@ -101,6 +102,7 @@ class Batch:
                     self._index.pipeline,
                     texts=config["store_texts"],
                     assignment=config["store_assignment"],
+                    watch=self._watch,
                 )
             )
             self._open_documents = 0

@@ -18,6 +18,7 @@ from colreduce.filters import Filter
 from colreduce.filters import parse as parse_filter
 from colreduce.index import describe, limits
 from colreduce.index.batch import Batch
+from colreduce.index.build import Watch
 from colreduce.index.identity import check_identity, versions
 from colreduce.index.maintain import merge_first_stages
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
@@ -181,13 +182,16 @@ class Index:
         return self.generation
 
     @contextmanager
-    def batch(self) -> Iterator[Batch]:
-        """Collect many `add` calls into one commit; nothing is visible before the end."""
+    def batch(self, watch: Watch | None = None) -> Iterator[Batch]:
+        """Collect many `add` calls into one commit; nothing is visible before the end.
+
+        watch  told of all documents as every stage leaves them
+        """
         self._store.acquire()
         self.refresh()
         # The first documents teach the methods, so nobody else may be first meanwhile.
         with nullcontext() if self._view.snapshot.segments else self._founding:
-            batch = Batch(self, self._store)
+            batch = Batch(self, self._store, watch)
             try:
                 yield batch
                 batch.commit()
