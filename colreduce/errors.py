@@ -18,11 +18,13 @@ ColreduceError
 ├── MissingDependency (ImportError)  an optional package is not installed
 ├── ModelMismatch                    the encoder is not the one the index was built with
 ├── Overloaded                       too much runs or waits already; nothing was done: try later
-│   └── CompactionBehind             too many small segments; writing waits for their compaction
+│   ├── CompactionBehind             too many small segments; writing waits for their compaction
+│   └── RateLimited                  this caller has asked more than it may: wait, then go on
 └── ServiceError                     what a server answered, when no error above fits it
     ├── Unavailable                  the server is starting, draining or out of reach: try again
     ├── DeadlineExceeded             the answer did not come in time
-    └── AccessDenied                 no token, a wrong token, or a role that may not do this
+    └── AccessDenied                 known, but in a role that may not do this
+        └── Unauthenticated          no token, or one that the server does not know
 
 Catch ``ColreduceError`` around anything; catch ``BadInput`` to report a mistake to a user.
 """
@@ -113,6 +115,14 @@ class CompactionBehind(Overloaded):
     """There are too many small segments. Writing goes on when they have been compacted."""
 
 
+class RateLimited(Overloaded):
+    """This caller has asked more than it may. ``retry_after`` is how many seconds to wait."""
+
+    def __init__(self, message: str, *, retry_after: float = 0.1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ServiceError(ColreduceError):
     """What a server answered, when no other error fits."""
 
@@ -126,4 +136,8 @@ class DeadlineExceeded(ServiceError, TimeoutError):
 
 
 class AccessDenied(ServiceError):
-    """No token, a wrong token, or a role that may not do this."""
+    """The caller is known, but has a role that may not do this."""
+
+
+class Unauthenticated(AccessDenied):
+    """There is no token, or one that the server does not know."""

@@ -50,9 +50,14 @@ STATUSES: dict[type[ColreduceError], tuple[grpc.StatusCode, str]] = {
     errors.Unavailable: (Code.UNAVAILABLE, "UNAVAILABLE"),
     errors.Overloaded: (Code.RESOURCE_EXHAUSTED, "OVERLOADED"),
     errors.CompactionBehind: (Code.RESOURCE_EXHAUSTED, "COMPACTION_BEHIND"),
+    errors.RateLimited: (Code.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     errors.DeadlineExceeded: (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
     errors.AccessDenied: (Code.PERMISSION_DENIED, "ACCESS_DENIED"),
+    errors.Unauthenticated: (Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
 }
+
+# The number of a status -> the status.
+CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in Code}
 
 # What a status means that came without our details: from gRPC itself or from a proxy.
 BARE: dict[grpc.StatusCode, type[ColreduceError]] = {
@@ -63,7 +68,7 @@ BARE: dict[grpc.StatusCode, type[ColreduceError]] = {
     Code.RESOURCE_EXHAUSTED: errors.Overloaded,
     Code.DEADLINE_EXCEEDED: errors.DeadlineExceeded,
     Code.CANCELLED: errors.Unavailable,
-    Code.UNAUTHENTICATED: errors.AccessDenied,
+    Code.UNAUTHENTICATED: errors.Unauthenticated,
     Code.PERMISSION_DENIED: errors.AccessDenied,
     Code.DATA_LOSS: errors.Damaged,
 }
@@ -87,7 +92,8 @@ def status_of(error: ColreduceError, message: str | None = None) -> status_pb2.S
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, (errors.Overloaded, errors.Unavailable)):
-        delay = duration_pb2.Duration(nanos=int(RETRY_SECONDS * 1e9))
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(round(1000 * getattr(error, "retry_after", RETRY_SECONDS)))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     return status_pb2.Status(code=code.value[0], message=message, details=_packed(details))
 
@@ -108,15 +114,23 @@ def error_of(call: grpc.RpcError, where: str) -> ColreduceError:
     if status is None:
         return _bare(code, text, where)
     reason = field = ""
+    wait = RETRY_SECONDS
     for detail in status.details:
         info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        retry = error_details_pb2.RetryInfo()
         if detail.Unpack(info) and info.domain == DOMAIN:
             reason = info.reason
         elif detail.Unpack(bad) and bad.field_violations:
             field = bad.field_violations[0].field
+        elif detail.Unpack(retry):
+            wait = retry.retry_delay.ToMilliseconds() / 1000
     kinds = {known: kind for kind, (_, known) in STATUSES.items()}
     kind = kinds.get(reason, BARE.get(code, ServiceError))
-    return kind(status.message, field=field) if issubclass(kind, BadInput) else kind(status.message)
+    if issubclass(kind, BadInput):
+        return kind(status.message, field=field)
+    if issubclass(kind, errors.RateLimited):
+        return kind(status.message, retry_after=wait)
+    return kind(status.message)
 
 
 def _bare(code: grpc.StatusCode, text: str, where: str) -> ColreduceError:
