@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, NotFound
@@ -240,8 +241,14 @@ class Index:
         candidates: int | None = None,
         exact: bool = False,
         filter: Filter | Mapping[str, Any] | str | None = None,
+        encode: Callable[[Sequence[str]], Sequence[Tensor]] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> list[Asked]:
-        """Check and encode queries without searching: `View.search` takes what comes back."""
+        """Check and encode queries without searching: `View.search` takes what comes back.
+
+        encode  encodes the texts among them in place of `encoder`, with the same model
+        check   is called between the steps of the search, and raises to stop it
+        """
         limits.check_number(k, "k", limits.MAX_K)
         usual = self.recipe.reranker.candidates
         wanted = limits.check_number(
@@ -250,11 +257,11 @@ class Index:
         passing = None if filter is None else parse_filter(filter)
         embedded = embed_queries(
             queries,
-            lambda texts: self.encoder.queries(texts),
+            encode or (lambda texts: self.encoder.queries(texts)),
             lambda vectors: limits.check_query(vectors, self.dim),
         )
         return [
-            Asked(self._pipeline.asked(vectors, text), k, max(wanted, k), exact, passing)
+            Asked(self._pipeline.asked(vectors, text), k, max(wanted, k), exact, passing, check)
             for vectors, text in embedded
         ]
 

@@ -54,12 +54,17 @@ class OpenSegment:
         """Return the metadata by field; read through once, when the first filter comes."""
         return Columns(self.segment.metadata(row) for row in range(self.segment.rows))
 
-    def score(self, query: Tensor, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the exact score of some rows over their stored vectors: [len(rows)]."""
-        scores = [
-            segment_max(self.pipeline.similarities(query, codes), lengths).sum(0)
-            for codes, lengths in self._blocks(rows)
-        ]
+    def score(
+        self, query: Tensor, rows: NDArray[np.int64], check: Callable[[], None] = lambda: None
+    ) -> NDArray[np.float32]:
+        """Return the exact score of some rows over their stored vectors: [len(rows)].
+
+        ``check`` is called before every block, and raises when nobody waits for the scores.
+        """
+        scores = []
+        for codes, lengths in self._blocks(rows):
+            check()
+            scores.append(segment_max(self.pipeline.similarities(query, codes), lengths).sum(0))
         return torch.cat(scores).numpy() if scores else np.empty(0, dtype=np.float32)
 
     def vectors(self, row: int) -> Tensor:
@@ -105,6 +110,7 @@ class Asked:
     candidates: int
     exact: bool = False
     filter: Filter | None = None
+    check: Callable[[], None] = lambda: None  # called between steps; raises to stop the search
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -157,7 +163,7 @@ class View:
         found = self._all(masks) if exact else self.candidates(asked, masks)
         asked.seconds["first_stage"] = perf_counter() - started
         started = perf_counter()
-        scorer = self.scorer(asked.query.vectors, found.rows)
+        scorer = self.scorer(asked.query.vectors, found.rows, asked.check)
         if exact:
             scores = scorer(np.arange(len(found.rows)))
             order = np.argsort(-scores, kind="stable")[: asked.k]
@@ -212,6 +218,7 @@ class View:
         rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         for start, mask, searcher in zip(self.starts, masks, self.searchers[key], strict=False):
             if mask.any():
+                asked.check()
                 allowed = None if mask.all() else mask
                 [part] = searcher.search([asked.query], asked.candidates, allowed)
                 rows.append(part.rows + start)
@@ -221,7 +228,10 @@ class View:
         return Found(joined[order], values[order])
 
     def scorer(
-        self, query: Tensor, rows: NDArray[np.int64]
+        self,
+        query: Tensor,
+        rows: NDArray[np.int64],
+        check: Callable[[], None] = lambda: None,
     ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
         """Return a function that scores some of ``rows``, chosen by position."""
 
@@ -235,7 +245,9 @@ class View:
                 first, last = int(bounds[number]), int(bounds[number + 1])
                 if first < last:
                     inside = sorted_rows[first:last] - self.starts[number]
-                    scores[order[first:last]] = self.segments[segment.name].score(query, inside)
+                    scores[order[first:last]] = self.segments[segment.name].score(
+                        query, inside, check
+                    )
             return scores
 
         return score
