@@ -15,7 +15,7 @@ from torch import Tensor
 
 from colreduce.reduce.buckets import Bucket
 from colreduce.reduce.native import compiled, share_out
-from colreduce.reduce.whole import LONGEST, multiply, on_grid
+from colreduce.reduce.whole import LONGEST, multiply, on_grid, quickest_type
 
 # Below every product, for what must not be chosen.
 NEVER = -(2.0**25)
@@ -59,12 +59,12 @@ def cluster(
 def _cluster_natively(
     bucket: Bucket, seeds: Tensor, weights: Tensor | None, iterations: int
 ) -> Tensor:
-    """Do the same in native threads, document by document, with products of 8-bit numbers."""
+    """Do the same in native threads, document by document, with products of small numbers."""
     kernels = compiled()
     assert kernels is not None
     # Many small products are quicker in one call, although in single precision.
     few = seeds.shape[1] * bucket.mask.shape[1] <= 1 << 13
-    small = bucket.tokens if few else bucket.tokens.to(torch.int8)
+    small = bucket.tokens if few else bucket.tokens.to(quickest_type())
     centres = gather(small, seeds)
     products = torch.empty(*bucket.mask.shape, seeds.shape[1], dtype=torch.int32)
     labels = np.full(bucket.mask.shape, -1, dtype=np.int64)
