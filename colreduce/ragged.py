@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.errors import BadInput, ShapeMismatch
@@ -218,3 +219,14 @@ def _check_matrix(matrix: Tensor, number: int, dim: int) -> None:
         raise ShapeMismatch(
             f"item {number} holds {matrix.dtype}; wanted floating point numbers", field="vectors"
         )
+
+
+def runs(lengths: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
+    """Split items into runs ``start, stop`` whose lengths add up to at most ``limit``."""
+    ends = np.cumsum(lengths)
+    start = 0
+    while start < len(lengths):
+        used = int(ends[start - 1]) if start else 0
+        stop = max(int(np.searchsorted(ends, used + limit, "right")), start + 1)
+        yield start, stop
+        start = stop

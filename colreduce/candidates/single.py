@@ -85,7 +85,9 @@ class SingleVector(FirstStage):
         """Open the segment's store."""
         if not parts.documents:
             return _NoDocuments()
-        return _Searcher(self, state, self._store.open(parts, _learned(state), effort=self.effort))
+        return SingleVectorSearcher(
+            self, state, self._store.open(parts, _learned(state), effort=self.effort)
+        )
 
     def merge(
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
@@ -134,7 +136,9 @@ class _NoDocuments:
 
 
 @dataclass(frozen=True)
-class _Searcher:
+class SingleVectorSearcher:
+    """A segment of a first stage that keeps one vector per document."""
+
     method: SingleVector
     state: State
     inner: VectorSearcher
@@ -148,3 +152,7 @@ class _Searcher:
         with torch.inference_mode():
             vectors = _array(self.method.queries(queries, self.state))
         return self.inner.search(vectors, k, allowed)
+
+    def vectors(self, rows: NDArray[np.int64]) -> Matrix:
+        """Return the documents' vectors as far as the store tells: [len(rows), f]."""
+        return self.inner.vectors(rows)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,23 +29,13 @@ from torch import Tensor
 
 from colreduce.embed import Encoder
 from colreduce.errors import BadData, ColreduceError, DiskFull
-from colreduce.ragged import TOKEN_FIELDS, Ragged
-
-# What is being done, how much of it is done, and how much there is (0 when nobody knows).
-Progress: TypeAlias = Callable[[str, int, int], None]
+from colreduce.evaluate.progress import Progress as Progress
+from colreduce.evaluate.progress import cache_folder as cache_folder
+from colreduce.evaluate.progress import silent as silent
+from colreduce.ragged import TOKEN_FIELDS, Ragged, runs
 
 FORMAT = 1
 META = "meta.json"
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Take no notice of progress."""
-
-
-def cache_folder() -> Path:
-    """Return where embeddings are kept."""
-    named = os.environ.get("COLREDUCE_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "colreduce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +83,6 @@ class Embeddings:
         """Yield the texts some at a time, with the number of the first one."""
         for start, stop in self.spans(max_tokens):
             yield start, self.span(start, stop)
-
-
-def runs(lengths: NDArray[np.int64], limit: int) -> Iterator[tuple[int, int]]:
-    """Split items into runs ``start, stop`` whose lengths add up to at most ``limit``."""
-    ends = np.cumsum(lengths)
-    start = 0
-    while start < len(lengths):
-        used = int(ends[start - 1]) if start else 0
-        stop = max(int(np.searchsorted(ends, used + limit, "right")), start + 1)
-        yield start, stop
-        start = stop
 
 
 def text_key(encoder: Encoder, kind: str, texts: Iterable[str]) -> str:

@@ -14,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colreduce.evaluate.embeddings import runs
 from colreduce.maxsim import segment_max
-from colreduce.ragged import Ragged
+from colreduce.ragged import Ragged, runs
 
 # Similarities held at a time: 128 MB.
 BLOCK_SIMILARITIES = 1 << 25

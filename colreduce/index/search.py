@@ -20,6 +20,7 @@ from colreduce.filters import Columns, Filter
 from colreduce.index.build import CODES, FIRST, LENGTHS
 from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
+from colreduce.ragged import runs
 from colreduce.rerank.none import Unranked
 from colreduce.results import Hit
 from colreduce.store import Segment, Snapshot
@@ -62,31 +63,25 @@ class OpenSegment:
         ``check`` is called before every block, and raises when nobody waits for the scores.
         """
         scores = []
-        for codes, lengths in self._blocks(rows):
+        for codes, lengths in self.blocks(rows):
             check()
             scores.append(segment_max(self.pipeline.similarities(query, codes), lengths).sum(0))
         return torch.cat(scores).numpy() if scores else np.empty(0, dtype=np.float32)
 
     def vectors(self, row: int) -> Tensor:
         """Return the stored vectors of one document: [m, d] float32."""
-        [(codes, _)] = self._blocks(np.array([row]))
+        [(codes, _)] = self.blocks(np.array([row]))
         return self.pipeline.decode(codes).clone()  # never the mapped bytes themselves
 
-    def _blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    def blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Yield the stored vectors of ``rows`` and their lengths, some documents at a time."""
         lengths = self.lengths[rows]
-        ends = np.cumsum(lengths)
-        start = 0
-        while start < len(rows):
-            used = int(ends[start - 1]) if start else 0
-            stop = max(int(np.searchsorted(ends, used + BLOCK_VECTORS, "right")), start + 1)
-            some = rows[start:stop]
-            where = self._where(some, lengths[start:stop])
+        for start, stop in runs(lengths, BLOCK_VECTORS):
+            where = self._where(rows[start:stop], lengths[start:stop])
             yield (
                 {name: _picked(codes, where) for name, codes in self.codes.items()},
                 torch.from_numpy(lengths[start:stop]),
             )
-            start = stop
 
     def _where(
         self, rows: NDArray[np.int64], lengths: NDArray[np.int64]

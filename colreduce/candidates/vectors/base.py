@@ -31,6 +31,9 @@ class VectorSearcher(Protocol):
     def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
         """Return up to ``k`` rows for each of ``queries`` [q, f]."""
 
+    def vectors(self, rows: NDArray[np.int64]) -> Matrix:
+        """Return the vectors of some rows as far as their codes tell: [len(rows), f]."""
+
 
 class VectorStore(ABC):
     """One way to lay vectors on disk and to search them. All take inner products."""

@@ -101,6 +101,13 @@ class FlatSearcher:
             for query, products in zip(queries, scores.T, strict=True)
         ]
 
+    def vectors(self, rows: NDArray[np.int64]) -> Matrix:
+        """Return the vectors of some rows."""
+        found = self._vectors[torch.from_numpy(rows)].float()
+        if self._scales is not None:
+            found *= self._scales[torch.from_numpy(rows)][:, None]
+        return found.numpy()
+
     def _products(self, queries: Matrix, rows: Tensor | None) -> Matrix:
         """Multiply rows, all of them if None, with the queries: [rows, q]."""
         count, width = len(self._vectors) if rows is None else len(rows), queries.shape[1]

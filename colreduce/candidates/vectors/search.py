@@ -110,6 +110,14 @@ class IndexSearcher:
             return [self._one_by_one(query, rows, k) for query in queries]
         return [self._ask(query[None], k, rows, allowed) for query in queries]
 
+    def vectors(self, rows: NDArray[np.int64]) -> Matrix:
+        """Return the vectors of some rows as far as their codes tell."""
+        return np.concatenate([*self._opened.decoded(rows), self._empty])
+
+    @property
+    def _empty(self) -> Matrix:
+        return np.empty((0, int(self._opened.index.d)), np.float32)
+
     def _ask(
         self, query: Matrix, k: int, rows: NDArray[np.int64], allowed: NDArray[np.bool_] | None
     ) -> Found:
