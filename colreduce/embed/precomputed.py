@@ -60,6 +60,8 @@ def vector_batches(path: Path, documents: int = 512) -> Iterator[VectorBatch]:
     for file in vector_files(path):
         with _opened(file) as arrays:
             wide = arrays.names.keys() >= set(LAYOUT)
+            if not wide and "doclens" in arrays.names:
+                raise BadData(f"{file}: holds doclens but no doc_vectors")
             for batch in (_packed if wide else _one_by_one)(arrays, documents):
                 for name in batch.ids:
                     if name in seen:
