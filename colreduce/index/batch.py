@@ -12,6 +12,7 @@ import torch
 from colreduce.errors import BadInput
 from colreduce.index import limits
 from colreduce.index.build import SegmentBuilder, Watch
+from colreduce.index.sample import Keeper
 from colreduce.ragged import Ragged
 from colreduce.store import Store
 
@@ -95,16 +96,7 @@ class Batch:
         if not self._builders:
             self._index.upkeep.wait_for_room()
         if not self._builders or self._open_documents >= SEGMENT_DOCUMENTS:
-            config = self._store.config
-            self._builders.append(
-                SegmentBuilder(
-                    self._store,
-                    self._index.pipeline,
-                    texts=config["store_texts"],
-                    assignment=config["store_assignment"],
-                    watch=self._watch,
-                )
-            )
+            self._builders.append(self._builder())
             self._open_documents = 0
         self._builders[-1].add(part.ids, part.vectors, part.texts, part.metadata)
         self._open_documents += len(part.ids)
@@ -146,6 +138,18 @@ class Batch:
         if self._fitted:
             # What was learned from documents that were thrown away must not stay behind.
             self._index.forget()
+
+    def _builder(self) -> SegmentBuilder:
+        config = self._store.config
+        before = len(self._index) + sum(builder.writer.rows for builder in self._builders)
+        return SegmentBuilder(
+            self._store,
+            self._index.pipeline,
+            texts=config["store_texts"],
+            assignment=config["store_assignment"],
+            keeper=Keeper(before) if config.get("keep_sample") else None,
+            watch=self._watch,
+        )
 
     def _require_new(self, ids: Sequence[str]) -> None:
         limits.check_ids(ids)

@@ -10,6 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from colreduce.candidates.base import Builder, Documents, FirstStage
+from colreduce.index.limits import MAX_DOCUMENT_TOKENS
+from colreduce.index.sample import Keeper
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.store import SegmentWriter, Store
@@ -31,6 +33,7 @@ class SegmentBuilder:
         *,
         texts: bool,
         assignment: bool,
+        keeper: Keeper | None = None,
         watch: Watch | None = None,
     ) -> None:
         self.pipeline = pipeline
@@ -38,6 +41,7 @@ class SegmentBuilder:
         self.seconds = {"reduce": 0.0, "first_stage": 0.0}
         self._texts = texts
         self._assignment = assignment
+        self._keeper = keeper
         self._watch = watch
         self._builders: dict[str, Builder] = {
             key: method.builder(pipeline.states.get(key, {}))
@@ -59,8 +63,8 @@ class SegmentBuilder:
         self.seconds["reduce"] += perf_counter() - started
         known = self._texts and any(text is not None for text in texts)
         self.writer.add(ids, metadata, texts if known else None)
-        self.writer.append(LENGTHS, _array(left.batch.lengths).astype("<i4"), per="document")
-        self.writer.append(ORIGINAL, _array(batch.lengths).astype("<i4"), per="document")
+        self.writer.append(LENGTHS, _counts(left.batch.lengths), per="document")
+        self.writer.append(ORIGINAL, _counts(batch.lengths), per="document")
         for name, rows in passed.codes.items():
             self.writer.append(CODES + name, _array(rows), per=LENGTHS)
         if self._assignment:
@@ -71,6 +75,8 @@ class SegmentBuilder:
             for name, part in builder.add(documents).items():
                 self.writer.append(f"{FIRST}{key}.{name}", part)
         self.seconds["first_stage"] += perf_counter() - started
+        if self._keeper is not None:
+            self._keeper.add(ids, passed.batch)
         if self._watch is not None:
             self._watch(ids, passed)
 
@@ -85,11 +91,18 @@ class SegmentBuilder:
                 else:
                     self.writer.append(full, part)
         self.seconds["first_stage"] += perf_counter() - started
+        if self._keeper is not None:
+            self._keeper.write(self.writer)
         return self.writer
 
     def abort(self) -> None:
         """Throw the segment away."""
         self.writer.abort()
+
+
+def _counts(lengths: Tensor) -> np.ndarray[Any, Any]:
+    """Return numbers of vectors in the narrowest type that holds the most a document may have."""
+    return _array(lengths).astype(np.min_scalar_type(MAX_DOCUMENT_TOKENS).newbyteorder("<"))
 
 
 def _array(rows: Tensor) -> np.ndarray[Any, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from colreduce.index.build import ASSIGNMENT, CODES, FIRST, LENGTHS, ORIGINAL
+from colreduce.index.ledger import kept_ledger, ledger_bytes
+from colreduce.index.sample import FILE as SAMPLE_FILE
 from colreduce.index.search import View
 from colreduce.recipe import Recipe
 from colreduce.store import Store
@@ -38,17 +40,19 @@ def describe(store: Store, view: View, recipe: Recipe) -> dict[str, Any]:
         "bytes": parts,
         "bytes_per_doc": {name: size / rows if rows else 0.0 for name, size in parts.items()},
         "notes": dict(snapshot.notes),
+        "ledger": kept_ledger(snapshot),
     }
 
 
 def bytes_by_part(store: Store, view: View) -> dict[str, int]:
     """Add up the bytes on disk by what they are for.
 
-    ``total`` is everything that a search needs. Texts and assignments are kept only if the
-    index was told to, and are counted apart.
+    ``total`` is everything that a search needs. What is kept to be shown, or to measure quality
+    again, is counted apart.
     """
     parts = dict.fromkeys(("vectors", "first_stage", "catalogue", "models"), 0)
-    apart = {"texts": 0, "assignment": 0}
+    ledger = ledger_bytes(view.snapshot)
+    apart = {"texts": 0, "assignment": 0, "sample": 0, "ledger": ledger}
     for segment in view.snapshot.segments:
         for name, size in segment.bytes.items():
             if name.startswith(FIRST):
@@ -57,6 +61,8 @@ def bytes_by_part(store: Store, view: View) -> dict[str, int]:
                 apart["assignment"] += size
             elif name.startswith((CODES, LENGTHS)):
                 parts["vectors"] += size
+            elif name == SAMPLE_FILE:
+                apart["sample"] += size
             elif name.startswith("texts"):
                 apart["texts"] += size
             else:
@@ -66,4 +72,5 @@ def bytes_by_part(store: Store, view: View) -> dict[str, int]:
             parts["catalogue"] += file.stat().st_size
     for file in store.path.glob("models/**/*"):
         parts["models"] += file.stat().st_size if file.is_file() else 0
+    parts["models"] -= ledger
     return {**parts, "total": sum(parts.values()), **apart}

@@ -21,7 +21,7 @@ from colreduce.index import describe, limits
 from colreduce.index.batch import Batch
 from colreduce.index.build import Watch
 from colreduce.index.identity import check_identity, versions
-from colreduce.index.maintain import merge_first_stages
+from colreduce.index.maintain import merge
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.index.upkeep import Upkeep
 from colreduce.method import State
@@ -62,6 +62,7 @@ class Index:
         seed: int = 0,
         store_texts: bool = True,
         store_assignment: bool = False,
+        keep_sample: bool = True,
         device: str = "auto",
     ) -> Index:
         """Make an empty index in a new folder.
@@ -69,6 +70,7 @@ class Index:
         encoder           a `MultiVectorEncoder`, a model folder or a hub id
         dim               the vectors' width, for an index that is given vectors only
         store_texts       keep the texts, compressed, so that they can be shown
+        keep_sample       keep some documents as encoded, so that quality can be measured again
         store_assignment  keep where every original token went, so that hits can be explained
         """
         chosen = Recipe.parse(recipe)
@@ -88,6 +90,7 @@ class Index:
             "encoder_source": getattr(loaded, "source", None),
             "store_texts": store_texts,
             "store_assignment": store_assignment,
+            "keep_sample": keep_sample,
             "versions": versions(),
         }
         return cls(Store.create(Path(path), config), loaded)
@@ -312,7 +315,7 @@ class Index:
     def merge(self, **how: Any) -> None:
         """Move live documents into one segment; ``how`` is what `Store.compact` takes."""
         self.refresh()
-        self._store.compact(rewrite=partial(merge_first_stages, self._view), **how)
+        self._store.compact(rewrite=partial(merge, self._view), **how)
         self.refresh()
 
     def snapshot(self, target: str | Path) -> int:
@@ -333,10 +336,10 @@ class Index:
         """Return what the index holds, how it was built and what it costs in bytes."""
         return describe.describe(self._store, self._view, self.recipe)
 
-    def note(self, **notes: Any) -> None:
-        """Store facts about the index beside it, such as its loss ledger."""
+    def note(self, files: Mapping[str, Any] | None = None, /, **notes: Any) -> None:
+        """Store facts about the index beside it; ``files`` holds arrays, by file and by name."""
         self._store.acquire()
-        self._store.commit(notes=notes)
+        self._store.commit(models=files, notes=notes)
         self.refresh()
 
     def refresh(self) -> int:
@@ -367,6 +370,7 @@ class Index:
         states: dict[str, State] = {
             key: {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
             for key, arrays in self._store.snapshot().models.items()
+            if key in dict(self.recipe.keyed())
         }
         return Pipeline(self.recipe, states)
 

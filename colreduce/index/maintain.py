@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from colreduce.candidates.base import FirstStage
 from colreduce.index.build import FIRST
+from colreduce.index.sample import merge_samples
 from colreduce.index.search import View, parts_of
 from colreduce.store import Segment, SegmentWriter
 
 
-def merge_first_stages(
+def merge(
     view: View, moved: Sequence[tuple[Segment, NDArray[np.int64]]], writer: SegmentWriter
 ) -> None:
-    """Let every first stage make its files of the new segment from those of the old ones."""
+    """Make the files of a new segment that the store cannot make from those of the old ones."""
     if not moved:
         return
+    merge_samples(view.snapshot.count, moved, writer)
     for key, method in view.pipeline.recipe.keyed():
         if isinstance(method, FirstStage):
             old = [(parts_of(segment, key), rows) for segment, rows in moved]

@@ -3,6 +3,9 @@
 It is derived. The manifest and its segments are the truth, the catalogue is written after them and
 made again whenever it does not fit. It is a witness, too: a catalogue that is ahead of the newest
 manifest can only mean that a manifest was lost.
+
+It says nothing of where a document lies, so compaction need not touch its rows. And it never waits
+for the disk: what a power loss makes of it is noticed at the next open like any other damage.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlite_utils import Database
 
 from colreduce.errors import Damaged
@@ -23,20 +27,20 @@ from colreduce.store.segment import Segment
 from colreduce.store.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE meta (
     gen INTEGER NOT NULL, digest TEXT NOT NULL, format INTEGER NOT NULL, seal TEXT NOT NULL);
 CREATE TABLE segments (
-    number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, rows INTEGER, live INTEGER, info TEXT);
+    name TEXT PRIMARY KEY, rows INTEGER, live INTEGER, info TEXT) WITHOUT ROWID;
 CREATE TABLE docs (
-    id TEXT PRIMARY KEY, seq INTEGER NOT NULL,
-    segment INTEGER NOT NULL REFERENCES segments(number) DEFERRABLE INITIALLY DEFERRED,
-    row INTEGER NOT NULL, n_tokens INTEGER, n_reduced INTEGER, meta TEXT) WITHOUT ROWID;
+    id TEXT PRIMARY KEY, seq INTEGER NOT NULL, n_tokens INTEGER, n_reduced INTEGER, meta TEXT)
+    WITHOUT ROWID;
 CREATE TABLE jobs (name TEXT PRIMARY KEY, state TEXT) WITHOUT ROWID;
 """
-# Arrays of these names, one whole number per document, are shown as columns.
-_COUNTS = ("n_tokens", "n_reduced")
+# Arrays of whole numbers, one per document, that are shown as columns.
+_COUNTS = {"n_tokens": "original_lengths", "n_reduced": "lengths"}
+_FETCHED = 10_000  # rows compared at a time
 
 
 class Catalogue:
@@ -76,7 +80,8 @@ class Catalogue:
         conn.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
             conn.execute(statement)
-        self._fill(conn, snapshot, snapshot.segments)
+        self._add_documents(conn, snapshot.segments)
+        self._describe(conn, snapshot, snapshot.segments)
         conn.execute("COMMIT")
 
     def update(self, snapshot: Snapshot, before: Snapshot, added: Sequence[Segment]) -> None:
@@ -84,14 +89,14 @@ class Catalogue:
         conn = self._connect()
         conn.execute("BEGIN IMMEDIATE")
         try:
-            for segment in added:
-                docs = segment.data.records
-                gone = range(docs.rows, docs.count)
-                ids = ((docs.id_bytes(record).decode(), int(docs.seqs[record])) for record in gone)
-                # A tombstone that compaction carried over may be older than what is shown.
-                conn.executemany("DELETE FROM docs WHERE id = ? AND seq < ?", ids)
-            self._fill(conn, snapshot, added)
             removed = {s.name for s in before.segments} - {s.name for s in snapshot.segments}
+            if not removed:  # or documents have only moved
+                for segment in added:
+                    docs = segment.data.records
+                    ids = ((docs.id_bytes(gone).decode(),) for gone in range(docs.rows, docs.count))
+                    conn.executemany("DELETE FROM docs WHERE id = ?", ids)
+                self._add_documents(conn, added)
+            self._describe(conn, snapshot, added)
             conn.executemany("DELETE FROM segments WHERE name = ?", [(n,) for n in removed])
             changed = set(snapshot.segments) - set(before.segments)  # by identity
             counts = [(segment.count, segment.name) for segment in changed]
@@ -113,22 +118,21 @@ class Catalogue:
             with suppress(sqlite3.Error):
                 db.close()
 
-    def _fill(
-        self, conn: sqlite3.Connection, snapshot: Snapshot, segments: Sequence[Segment]
-    ) -> None:
+    @staticmethod
+    def _add_documents(conn: sqlite3.Connection, segments: Sequence[Segment]) -> None:
+        columns = "id, seq, n_tokens, n_reduced, meta"
         for segment in segments:
-            cursor = conn.execute(
-                "INSERT INTO segments (name, rows, live, info) VALUES (?, ?, ?, ?)",
-                _segment_row(segment),
-            )
-            number = cursor.lastrowid
-            columns = (
-                f"id, seq, row, n_tokens, n_reduced, meta, segment) VALUES (?,?,?,?,?,?,{number}"
-            )
             live = segment.live.nonzero()[0].tolist()
             conn.executemany(
-                f"INSERT OR REPLACE INTO docs ({columns})", map(_RowMaker(segment), live)
+                f"INSERT OR REPLACE INTO docs ({columns}) VALUES (?, ?, ?, ?, ?)",
+                map(_RowMaker(segment), live),
             )
+
+    @staticmethod
+    def _describe(
+        conn: sqlite3.Connection, snapshot: Snapshot, segments: Sequence[Segment]
+    ) -> None:
+        conn.executemany("INSERT INTO segments VALUES (?, ?, ?, ?)", map(_segment_row, segments))
         conn.execute("DELETE FROM jobs")
         conn.executemany("INSERT INTO jobs VALUES (?, ?)", _job_rows(snapshot))
         conn.execute("DELETE FROM meta")
@@ -142,8 +146,7 @@ class Catalogue:
             for setting in (
                 "busy_timeout = 5000",
                 "journal_mode = TRUNCATE",
-                "synchronous = NORMAL",
-                "foreign_keys = ON",
+                "synchronous = OFF",
                 "secure_delete = ON",
             ):
                 conn.execute(f"PRAGMA {setting}")
@@ -170,16 +173,13 @@ class Catalogue:
             return False
         if sorted(conn.execute("SELECT name, state FROM jobs")) != sorted(_job_rows(snapshot)):
             return False
-        by_name = {segment.name: _RowMaker(segment) for segment in snapshot.segments}
-        numbers = conn.execute("SELECT number, name FROM segments").fetchall()
-        makers = {number: by_name[name] for number, name in numbers}
+        cursor = conn.execute("SELECT id, seq, n_tokens, n_reduced, meta FROM docs")
+        truth = _Truth(snapshot)
         seen = 0  # ids are unique here, so as many right rows as there are documents are all
-        columns = "segment, id, seq, row, n_tokens, n_reduced, meta"
-        for number, *shown in conn.execute(f"SELECT {columns} FROM docs"):
-            maker, row = makers.get(number), shown[2]
-            if maker is None or not maker.is_live(row) or maker(row) != tuple(shown):
+        while rows := cursor.fetchmany(_FETCHED):
+            if not truth.holds(rows):
                 return False
-            seen += 1
+            seen += len(rows)
         return seen == snapshot.count
 
 
@@ -201,24 +201,49 @@ def _job_rows(snapshot: Snapshot) -> list[tuple[str, str]]:
 
 
 class _RowMaker:
-    """Makes (id, seq, row, n_tokens, n_reduced, metadata) of one row of a segment."""
+    """Makes (id, seq, n_tokens, n_reduced, metadata) of one row of a segment."""
 
     def __init__(self, segment: Segment) -> None:
         self._docs = segment.data.records
-        self._live = segment.live.tolist()
         self._seqs = self._docs.seqs.tolist()
         self._ends = self._docs.id_ends.tolist()
-        self._counts = [_count_column(segment, name) for name in _COUNTS]
-
-    def is_live(self, row: Any) -> bool:
-        """Say whether there is such a row, and it is the newest of its id."""
-        return type(row) is int and 0 <= row < len(self._live) and self._live[row]
+        self._counts = [_count_column(segment, name) for name in _COUNTS.values()]
 
     def __call__(self, row: int) -> tuple[Any, ...]:
         identifier = self._docs.ids[self._ends[row] : self._ends[row + 1]].decode()
         first, second = (None if column is None else column[row] for column in self._counts)
         metadata = self._docs.metadata_bytes(row).decode() or None
-        return identifier, self._seqs[row], row, first, second, metadata
+        return identifier, self._seqs[row], first, second, metadata
+
+
+class _Truth:
+    """Finds what the catalogue must show of a document by its seq, which no other document has."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        live = [segment.live.nonzero()[0] for segment in snapshot.segments]
+        parts = zip(snapshot.segments, live, strict=True)
+        seqs = [segment.seqs[rows] for segment, rows in parts]
+        self._makers = [_RowMaker(segment) for segment in snapshot.segments]
+        joined = np.concatenate([np.empty(0, np.int64), *seqs])
+        self._order = np.argsort(joined, kind="stable")
+        self._seqs = joined[self._order]
+        self._rows = np.concatenate([np.empty(0, np.int64), *live])
+        self._numbers = np.repeat(np.arange(len(live)), [len(rows) for rows in live])
+
+    def holds(self, shown: Sequence[tuple[Any, ...]]) -> bool:
+        """Say whether every one of these rows is right."""
+        if any(type(row[1]) is not int or not 0 <= row[1] < 1 << 62 for row in shown):
+            return False
+        seqs = np.array([row[1] for row in shown], np.int64)
+        found = np.minimum(np.searchsorted(self._seqs, seqs), len(self._seqs) - 1)
+        if not len(self._seqs) or bool((self._seqs[found] != seqs).any()):
+            return False
+        places = self._order[found]
+        wanted = zip(self._numbers[places].tolist(), self._rows[places].tolist(), strict=True)
+        return all(
+            self._makers[number](row) == told
+            for (number, row), told in zip(wanted, shown, strict=True)
+        )
 
 
 def _count_column(segment: Segment, name: str) -> list[int] | None:

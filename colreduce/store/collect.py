@@ -22,17 +22,17 @@ class Collector:
         self._root = root
         self._in_use = in_use  # the folders that living snapshots of this process show
         self._kept: dict[int, set[str]] = {}
-        self._doomed: set[str] = set()
+        self._doomed: dict[str, float] = {}  # and when it was made
 
     @property
     def waiting(self) -> bool:
         """Whether anything is to go that no snapshot of this process shows."""
-        return bool(self._doomed - self._in_use())
+        return bool(self._doomed.keys() - self._in_use())
 
     def start(self, newest: Manifest) -> None:
         """Remember what the manifests on the disk name; one that is damaged protects nothing."""
         self._kept = {newest.generation: newest.names()}
-        self._doomed = set()
+        self._doomed = {}
         for generation in range(newest.oldest, newest.generation):
             with suppress(Damaged, FileNotFoundError):
                 self._kept[generation] = manifest.load(self._root, generation)[0].names()
@@ -45,24 +45,29 @@ class Collector:
         something only means that it is tried again.
         """
         self._kept[newest.generation] = newest.names()
+        for name in self._doomed.keys() & newest.names():  # an equal model has come back
+            del self._doomed[name]
         try:
             for generation in [g for g in self._kept if g < newest.oldest]:
                 fs.unlink(self._root / layout.manifest_name(generation))
-                self._doomed |= self._kept.pop(generation)
-            self._doomed.difference_update(*self._kept.values())
-            return [
-                name for name in sorted(self._doomed - self._in_use()) if self._go(name, min_age)
-            ]
+                for name in self._kept.pop(generation).difference(*self._kept.values()):
+                    self._doomed[name] = self._made(name)
+            before = time.time() - min_age
+            old = {name for name, made in self._doomed.items() if made <= before or min_age <= 0}
+            gone = sorted(old - self._in_use()) if old else []
+            for name in gone:
+                recovery.remove(self._path(name))
+                del self._doomed[name]
+            return gone
         except OSError as problem:
             log.warning("old files of %s could not be removed: %s", self._root, problem)
             return []
 
-    def _go(self, name: str, min_age: float) -> bool:
-        folder = layout.MODELS if layout.is_model(name) else layout.SEGMENTS
-        path = self._root / folder / name
-        with suppress(FileNotFoundError):
-            if min_age > 0 and time.time() - path.lstat().st_mtime < min_age:
-                return False
-            recovery.remove(path)
-        self._doomed.discard(name)
-        return True
+    def _path(self, name: str) -> Path:
+        return self._root / (layout.MODELS if layout.is_model(name) else layout.SEGMENTS) / name
+
+    def _made(self, name: str) -> float:
+        try:
+            return self._path(name).lstat().st_mtime
+        except FileNotFoundError:
+            return 0.0

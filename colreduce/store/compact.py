@@ -7,6 +7,7 @@ copies just as they would have superseded the originals, because the copies keep
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from colreduce.store.writer import SegmentWriter
 MOST_SEGMENTS = 32  # more of them slow every search
 DEAD_SHARE = 0.2  # dead rows above this share are worth the rewriting
 _BLOCK = 4096  # documents moved at a time
+_NOTHING = np.empty((0, 0, 0, 0))  # stands for an array that a segment lacks; fits no other
 
 Moved = Sequence[tuple[Segment, NDArray[np.int64]]]
 Rewrite = Callable[[Moved, SegmentWriter], None]
@@ -65,22 +67,22 @@ def gather(
     moved = [(segment, np.flatnonzero(segment.live)) for segment in inputs]
     moved = [(segment, rows) for segment, rows in moved if len(rows)]
     for segment, rows in moved:
-        check()
-        docs = segment.data.records
-        texts = [segment.packed_text(row) for row in rows.tolist()]
-        puts = [
-            (docs.id_bytes(row), int(docs.seqs[row]), docs.metadata_bytes(row))
-            for row in rows.tolist()
-        ]
-        writer.carry(puts, texts=texts if any(texts) else None)
-    writer.carry([], deletes=_needed_tombstones(snapshot, inputs))
+        for begin in range(0, len(rows), _BLOCK):
+            check()
+            some = rows[begin : begin + _BLOCK]
+            texts, ends = segment.data.texts, segment.data.text_ends
+            told = None if texts is None or ends is None else records.picked(texts, ends, some)
+            writer.carry(segment.data.records.take(some), texts=told)
+    for segment, deletes in _needed_tombstones(snapshot, inputs):
+        writer.carry_deletes(segment.data.records.take(deletes))
     by_store = _movable(moved)
-    for name in by_store:
+    for name, dtype in by_store.items():
         for segment, rows in moved:
             for block in _blocks(segment, name, rows):
                 check()
-                writer.append(name, block, per=segment.data.per[name])
-    left = {name for segment, _ in moved for name in [*segment.arrays, *segment.files]}
+                rows_of_one_kind = block.astype(dtype, copy=False)
+                writer.append(name, rows_of_one_kind, per=segment.data.per[name])
+    left = {name for segment, _ in moved for name in [*segment.arrays, *segment.data.buffers]}
     left -= set(by_store)
     if left and rewrite is None:
         raise BadInput(
@@ -95,19 +97,24 @@ def gather(
     return moved
 
 
-def _movable(moved: Moved) -> list[str]:
-    """Name the arrays that all inputs have alike and that say what their rows belong to."""
-    if not moved:
-        return []
-    kinds = [
-        {
-            name: (array.dtype, array.shape[1:], segment.data.per[name])
-            for name, array in segment.arrays.items()
-            if segment.data.per[name] is not None
-        }
-        for segment, _ in moved
-    ]
-    return [name for name in kinds[0] if all(k.get(name) == kinds[0][name] for k in kinds)]
+def _movable(moved: Moved) -> dict[str, np.dtype[Any]]:
+    """Return the arrays that all inputs have alike and that say what their rows belong to.
+
+    Single whole numbers may be of different widths; the widest is taken.
+    """
+    found: dict[str, np.dtype[Any]] = {}
+    for name, array in moved[0][0].arrays.items() if moved else ():
+        theirs = [segment.arrays.get(name, _NOTHING) for segment, _ in moved]
+        pers = [segment.data.per.get(name) for segment, _ in moved]
+        counts = array.ndim == 1 and all(other.dtype.kind in "iu" for other in theirs)
+        if (
+            pers[0] is not None
+            and len(set(pers)) == 1
+            and all(other.shape[1:] == array.shape[1:] for other in theirs)
+            and (counts or all(other.dtype == array.dtype for other in theirs))
+        ):
+            found[name] = np.result_type(*theirs)
+    return found
 
 
 def _blocks(segment: Segment, name: str, rows: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
@@ -117,18 +124,15 @@ def _blocks(segment: Segment, name: str, rows: NDArray[np.int64]) -> Iterator[ND
         for begin in range(0, len(rows), _BLOCK):
             yield array[rows[begin : begin + _BLOCK]]
         return
-    counts = segment.arrays[str(per)].astype(np.int64)
-    starts = np.cumsum(counts) - counts
+    ends = records.ends_of(segment.arrays[str(per)])
     for begin in range(0, len(rows), _BLOCK):
-        some = rows[begin : begin + _BLOCK]
-        lengths = counts[some]
-        before = np.cumsum(lengths) - lengths
-        places = np.repeat(starts[some] - before, lengths) + np.arange(int(lengths.sum()))
-        yield array[places]
+        yield records.picked(array, ends, rows[begin : begin + _BLOCK])[0]
 
 
-def _needed_tombstones(snapshot: Snapshot, inputs: Sequence[Segment]) -> list[tuple[bytes, int]]:
-    """Return the deletions that still hide something.
+def _needed_tombstones(
+    snapshot: Snapshot, inputs: Sequence[Segment]
+) -> list[tuple[Segment, NDArray[np.int64]]]:
+    """Return the deletions that still hide something, by segment.
 
     One may go only if no segment outside the inputs holds an older record of its id; otherwise the
     deleted document would come back.
@@ -147,5 +151,6 @@ def _needed_tombstones(snapshot: Snapshot, inputs: Sequence[Segment]) -> list[tu
             for ours, theirs in other.matches(docs)
             if theirs >= docs.rows and other.seqs[ours] < docs.seqs[theirs] and win[theirs]
         }
-        needed += [(docs.id_bytes(record), int(docs.seqs[record])) for record in sorted(hiding)]
+        if hiding:
+            needed.append((segment, np.array(sorted(hiding), np.int64)))
     return needed

@@ -12,7 +12,7 @@ from typing import Any
 
 from colreduce.errors import BadInput, Damaged
 
-FORMAT = 1  # a reader refuses a greater number
+FORMAT = 2  # a reader refuses a greater number
 KEPT_MANIFESTS = 3  # the newest ones, so that a reader may lag a little
 GRACE_SECONDS = 60.0  # what nobody refers to is kept this long for a reader that is opening it
 BALLAST_BYTES = 64 << 20
@@ -21,6 +21,8 @@ MAX_SEGMENT_JSON = 16 << 20
 MAX_ID = 256  # bytes
 MAX_METADATA = 16 << 10  # bytes of JSON
 SMALL = 1 << 20  # a file up to this size is read, a longer one is mapped
+PACKED = 1 << 20  # what is up to this size shares one file with the other small parts of a segment
+ALIGNMENT = 16  # bytes; where each part of that file begins
 
 LOCK = "LOCK"
 BALLAST = "BALLAST"
@@ -31,10 +33,11 @@ CATALOGUE = "catalogue.sqlite3"
 TEMPORARY = ".tmp"
 SEGMENT_JSON = "segment.json"
 DOCS = "docs.bin"
+PACK = "pack.bin"
 TEXTS = "texts.bin"
 TEXT_ENDS = "texts-ends.bin"
 MODEL_FILE = "arrays.safetensors"
-RESERVED = frozenset({SEGMENT_JSON, DOCS, TEXTS, TEXT_ENDS})
+RESERVED = frozenset({SEGMENT_JSON, PACK, DOCS, TEXTS, TEXT_ENDS})
 
 _MANIFEST = re.compile(r"manifest-(\d{10})\.json")
 _SEGMENT = re.compile(r"seg-(\d{10})-[0-9a-f]{8}")

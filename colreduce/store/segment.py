@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -63,7 +62,7 @@ class SegmentData:
     seals: Mapping[str, fs.Seal]
     sizes: Mapping[str, int]
     texts: NDArray[np.uint8] | None
-    text_ends: NDArray[np.uint64] | None
+    text_ends: NDArray[np.int64] | None
 
     @classmethod
     def open(cls, directory: Path, entry: SegmentEntry, verify: str) -> SegmentData:
@@ -93,20 +92,22 @@ class SegmentData:
         for name, seal in seals.items():
             if not layout.is_file_name(name):
                 raise ValueError(f"{name!r} cannot name a file")
-            level = "full" if verify == "sizes" and name == layout.DOCS else verify
+            level = "full" if verify == "sizes" and name in {layout.DOCS, layout.PACK} else verify
             buffers[name] = checked_bytes(directory / name, seal, level)
+        sizes = {layout.SEGMENT_JSON: entry.bytes, **{n: seal.bytes for n, seal in seals.items()}}
+        if layout.PACK in buffers:
+            _unpack(buffers, sizes, body["packed"])
         docs = records.decode(buffers[layout.DOCS], directory / layout.DOCS)
         if (docs.rows, docs.count - docs.rows) != (entry.rows, entry.deletes):
             raise ValueError("its number of records is not the one in the manifest")
         arrays = {name: _array(buffers, told) for name, told in body["arrays"].items()}
         ends = None
         if layout.TEXT_ENDS in buffers:
-            ends = np.frombuffer(buffers[layout.TEXT_ENDS], "<u8")
+            ends = np.frombuffer(buffers[layout.TEXT_ENDS], "<u8").astype(np.int64)
             if len(ends) != docs.rows + 1 or int(ends[-1]) != len(buffers[layout.TEXTS]):
                 raise ValueError("its texts do not fit its rows")
         taken = {told["file"] for told in body["arrays"].values()} | layout.RESERVED
-        blobs = [name for name in buffers if name not in taken]
-        sizes = {name: seal.bytes for name, seal in seals.items()}
+        blobs = {n: np.frombuffer(b, np.uint8) for n, b in buffers.items() if n not in taken}
         return cls(
             entry=entry,
             directory=directory,
@@ -114,13 +115,33 @@ class SegmentData:
             records=docs,
             arrays=MappingProxyType(arrays),
             per=MappingProxyType({n: told["per"] for n, told in body["arrays"].items()}),
-            buffers=MappingProxyType({n: np.frombuffer(buffers[n], np.uint8) for n in blobs}),
-            files=MappingProxyType({name: directory / name for name in blobs}),
+            buffers=MappingProxyType(blobs),
+            files=MappingProxyType(
+                {n: directory / (n if n in seals else layout.PACK) for n in blobs}
+            ),
             seals=MappingProxyType(seals),
-            sizes=MappingProxyType({layout.SEGMENT_JSON: entry.bytes, **sizes}),
+            sizes=MappingProxyType(sizes),
             texts=None if ends is None else np.frombuffer(buffers[layout.TEXTS], np.uint8),
             text_ends=ends,
         )
+
+
+def _unpack(
+    buffers: dict[str, Any], sizes: dict[str, int], places: Mapping[str, tuple[int, int]]
+) -> None:
+    """Add the parts that share one file; the file itself then counts for nothing."""
+    pack = memoryview(buffers.pop(layout.PACK))
+    left = sizes.pop(layout.PACK)
+    for name, (begin, size) in places.items():
+        if name in buffers or not layout.is_file_name(name):
+            raise ValueError(f"{name!r} cannot name a part of {layout.PACK}")
+        if not 0 <= begin <= begin + size <= len(pack):
+            raise ValueError(f"{name!r} lies outside {layout.PACK}")
+        buffers[name] = pack[begin : begin + size]
+        sizes[name] = size + -size % layout.ALIGNMENT
+        left -= sizes[name]
+    if left:
+        raise ValueError(f"{layout.PACK} has {left} bytes that belong to no part")
 
 
 def _array(buffers: Mapping[str, Any], told: Mapping[str, Any]) -> NDArray[Any]:
@@ -175,17 +196,17 @@ class Segment:
 
     @property
     def buffers(self) -> Mapping[str, NDArray[np.uint8]]:
-        """The bytes of the files that were written as blobs, read-only."""
+        """The bytes that were written as blobs, read-only."""
         return self._data.buffers
 
     @property
     def files(self) -> Mapping[str, Path]:
-        """The files that were written as blobs. Prefer ``buffers``: those cannot go away."""
+        """Where the blobs lie; small ones share a file, so read ``buffers`` instead."""
         return self._data.files
 
     @property
     def bytes(self) -> Mapping[str, int]:
-        """The bytes on disk of every file."""
+        """The bytes on disk of every part, whether it has a file of its own or shares one."""
         return self._data.sizes
 
     @property
@@ -199,15 +220,11 @@ class Segment:
 
     def text(self, row: int) -> str | None:
         """Return the text of one row, None if it was not stored."""
-        packed = self.packed_text(self._row(row))
-        return zlib.decompress(packed).decode() if packed else None
-
-    def packed_text(self, row: int) -> builtins.bytes:
-        """Return the text of one row as it is stored, empty if there is none."""
         texts, ends = self._data.texts, self._data.text_ends
         if texts is None or ends is None:
-            return b""
-        return texts[ends[row] : ends[row + 1]].tobytes()
+            return None
+        packed = texts[ends[self._row(row)] : ends[row + 1]].tobytes()
+        return zlib.decompress(packed).decode() if packed else None
 
     def _row(self, row: int) -> int:
         if not 0 <= row < self.rows:

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.errors import BadInput, ShapeMismatch
 from colreduce.store import fs, layout, records, tensors
+from colreduce.store.spool import Spool, packed
 
 log = logging.getLogger(__name__)
 _NUMBERS = itertools.count()
@@ -27,7 +28,7 @@ _NUMBERS = itertools.count()
 class _Growing:
     """An array that is being streamed to its file."""
 
-    sink: fs.Sink
+    spool: Spool
     file: str
     dtype: np.dtype[Any]
     tail: tuple[int, ...]
@@ -53,15 +54,15 @@ class SegmentWriter:
         self._segments = segments
         self._guard = guard  # turns errors of the disk into ours
         self._directory: Path | None = None
-        self._files: dict[str, fs.Seal] = {}
+        self._parts: dict[str, Spool] = {}  # every file but segment.json, in the making
         self._growing: dict[str, _Growing] = {}
         self._info: dict[str, Any] = {}
-        # (id, order, metadata) and (id, order); the order becomes a seq when it is committed.
-        self._puts: list[tuple[bytes, int, bytes]] = []
-        self._deletes: list[tuple[bytes, int]] = []
+        # Their seqs are counted from 0 until they are committed, except those carried over.
+        self._puts: list[records.Entries] = []
+        self._deletes: list[records.Entries] = []
+        self._rows = self._gone = 0
         self._carries_seqs = False
-        self._text_ends: list[int] = []
-        self._texts: fs.Sink | None = None
+        self._text_lengths: list[NDArray[np.int64]] = []
         self._sealed: Sealed | None = None
         self._state = "open"
 
@@ -77,23 +78,22 @@ class SegmentWriter:
     @property
     def rows(self) -> int:
         """The number of documents put so far."""
-        return len(self._puts)
+        return self._rows
 
     @property
     def empty(self) -> bool:
         """Whether committing it would change nothing."""
-        return not self._puts and not self._deletes and not self._growing and not self._files
+        return not (self._rows or self._gone or self._parts)
 
     @property
     def only_deletes(self) -> bool:
         """Whether it holds nothing but deletions, which are let through on a full disk."""
-        holds_files = self._growing or self._files or self._texts is not None
-        return bool(self._deletes) and not self._puts and not holds_files
+        return bool(self._gone) and not (self._rows or self._parts)
 
     @property
     def operations(self) -> int:
         """How many seqs it takes."""
-        return 0 if self._carries_seqs else len(self._puts) + len(self._deletes)
+        return 0 if self._carries_seqs else self._rows + self._gone
 
     def add(
         self,
@@ -116,18 +116,20 @@ class SegmentWriter:
             told = [
                 layout.checked_metadata(name, values) if values else b"" for name, values in pairs
             ]
-        if texts is not None or self._texts is not None:
-            self._add_texts(texts if texts is not None else [None] * len(ids))
-        first = len(self._puts) + len(self._deletes)
-        orders = range(first, first + len(ids))
-        self._puts += zip(encoded, orders, told, strict=True)
+        if texts is not None:
+            self._add_texts(texts)
+        first = self.operations
+        self._rows += len(ids)
+        self._puts.append(records.Entries.of(encoded, range(first, first + len(ids)), told))
 
     def delete(self, ids: Sequence[str]) -> None:
         """Delete documents; one that is not there does no harm."""
         self._require_open()
         encoded = [layout.checked_id(identifier) for identifier in ids]
-        first = len(self._puts) + len(self._deletes)
-        self._deletes += zip(encoded, range(first, first + len(ids)), strict=True)
+        first = self.operations
+        self._gone += len(ids)
+        seqs, nothing = range(first, first + len(ids)), [b""] * len(ids)
+        self._deletes.append(records.Entries.of(encoded, seqs, nothing))
 
     def append(self, name: str, rows: NDArray[Any], *, per: str | None = None) -> None:
         """Grow the array ``name`` by these rows; the first call fixes its dtype and row shape.
@@ -144,8 +146,7 @@ class SegmentWriter:
         growing = self._growing.get(name)
         if growing is None:
             file = f"{layout.checked_name(name, 'an array')}.bin"
-            sink = self._create(file)
-            growing = _Growing(sink, file, rows.dtype, rows.shape[1:], per)
+            growing = _Growing(self._begin_named(file), file, rows.dtype, rows.shape[1:], per)
             self._growing[name] = growing
         if (growing.dtype, growing.tail) != (rows.dtype, rows.shape[1:]):
             raise ShapeMismatch(
@@ -156,18 +157,14 @@ class SegmentWriter:
         if rows.ndim == 1 and rows.dtype.kind in "iu":
             growing.total += int(rows.sum(dtype=np.int64))
         with self._guard_or_abort():
-            growing.sink.write(rows.reshape(-1).view(np.uint8).data if rows.size else b"")
+            growing.spool.write(rows.reshape(-1).view(np.uint8).data if rows.size else b"")
 
     def blob(self, name: str, write: Callable[[BinaryIO], None]) -> None:
         """Store one file that a function writes, such as a FAISS index."""
         self._require_open()
-        sink = self._create(layout.checked_name(name, "a file"))
-        try:
-            with self._guard_or_abort():
-                write(sink.stream)
-                self._files[name] = sink.finish()
-        finally:
-            sink.abandon()
+        spool = self._begin_named(layout.checked_name(name, "a file"))
+        with self._guard_or_abort():
+            write(cast(BinaryIO, spool))
 
     def note(self, **info: Any) -> None:
         """Keep JSON values beside the segment."""
@@ -176,18 +173,27 @@ class SegmentWriter:
 
     def carry(
         self,
-        puts: Sequence[tuple[bytes, int, bytes]],
+        puts: records.Entries,
         *,
-        deletes: Sequence[tuple[bytes, int]] = (),
-        texts: Sequence[bytes] | None = None,
+        texts: tuple[NDArray[np.uint8], NDArray[np.int64]] | None = None,
     ) -> None:
-        """Take records over from other segments with the seqs they have; texts as stored."""
+        """Take documents over from another segment with the seqs they have.
+
+        ``texts`` are as they are stored, end to end, with the length of each.
+        """
         self._require_open()
         self._carries_seqs = True
-        if texts is not None or self._texts is not None:
-            self._add_packed([b""] * len(puts) if texts is None else texts)
-        self._puts += puts
-        self._deletes += deletes
+        if texts is not None:
+            self._add_packed(*texts)
+        self._rows += len(puts)
+        self._puts.append(puts)
+
+    def carry_deletes(self, deletes: records.Entries) -> None:
+        """Take deletions over from another segment with the seqs they have."""
+        self._require_open()
+        self._carries_seqs = True
+        self._gone += len(deletes)
+        self._deletes.append(deletes)
 
     def abort(self) -> None:
         """Throw away what was collected."""
@@ -208,25 +214,21 @@ class SegmentWriter:
         self._require_open()
         self._check_counts()
         with self._guard():
-            for growing in self._growing.values():
-                self._files[growing.file] = growing.sink.finish()
-            if self._texts is not None:
-                self._files[layout.TEXTS] = self._texts.finish()
-                ends = np.array([0, *self._text_ends], "<u8").tobytes()
-                self._files[layout.TEXT_ENDS] = fs.write_once(
-                    self._folder() / layout.TEXT_ENDS, ends
-                )
-            docs = tensors.dump(self._records(0 if self._carries_seqs else base))
-            self._files[layout.DOCS] = fs.write_once(self._folder() / layout.DOCS, docs)
-            seal = fs.write_once(self._folder() / layout.SEGMENT_JSON, layout.to_json(self._body()))
-            fs.fsync_dir(self._folder())
-        self._sealed = Sealed(self._folder(), seal, len(self._puts), len(self._deletes))
+            folder = self._folder()
+            small = {name: part for name, part in self._all_parts(base) if part.small}
+            block, places = packed(small)
+            files = {n: p.finish() for n, p in sorted(self._parts.items()) if n not in small}
+            files[layout.PACK] = fs.write_once(folder / layout.PACK, block)
+            body = layout.to_json(self._body(files, places))
+            seal = fs.write_once(folder / layout.SEGMENT_JSON, body)
+            fs.fsync_dir(folder)
+        self._sealed = Sealed(folder, seal, self._rows, self._gone)
         return self._sealed
 
     def reopen(self) -> None:
         """Forget a failed attempt to seal, so that deletions can be tried again."""
         directory, self._directory = self._directory, None
-        self._files.clear()
+        self._parts.clear()
         self._sealed = None
         if directory is not None:
             fs.rmtree(directory)
@@ -235,11 +237,19 @@ class SegmentWriter:
         """Mark it as committed: its folder now belongs to the index."""
         self._state = "done"
 
-    def _records(self, base: int) -> dict[str, NDArray[Any]]:
-        puts = [(name, base + order, metadata) for name, order, metadata in self._puts]
-        return records.encode(puts, [(name, base + order) for name, order in self._deletes])
+    def _all_parts(self, base: int) -> Iterator[tuple[str, Spool]]:
+        """Complete the parts with what is known only now, and yield all with their names."""
+        if layout.TEXTS in self._parts:
+            self._pad_texts()
+            ends = records.ends_of(np.concatenate(self._text_lengths))
+            self._begin(layout.TEXT_ENDS).write(ends.astype("<u8"))
+        base = 0 if self._carries_seqs else base
+        puts = [part.moved(base) for part in self._puts]
+        deletes = [part.moved(base) for part in self._deletes]
+        self._begin(layout.DOCS).write(tensors.dump(records.encode(puts, deletes)))
+        yield from self._parts.items()
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self, files: Mapping[str, fs.Seal], packed: dict[str, list[int]]) -> dict[str, Any]:
         arrays = {
             name: {
                 "file": growing.file,
@@ -249,21 +259,21 @@ class SegmentWriter:
             }
             for name, growing in self._growing.items()
         }
-        files = {name: asdict(self._files[name]) for name in sorted(self._files)}
-        rows = {"rows": len(self._puts), "deletes": len(self._deletes)}
         return {
             "format": layout.FORMAT,
-            **rows,
+            "rows": self._rows,
+            "deletes": self._gone,
             "info": self._info,
             "arrays": arrays,
-            "files": files,
+            "files": {name: asdict(seal) for name, seal in files.items()},
+            "packed": packed,
         }
 
     def _check_counts(self) -> None:
         for name, growing in self._growing.items():
-            if growing.per == "document" and growing.rows != len(self._puts):
+            if growing.per == "document" and growing.rows != self._rows:
                 raise ShapeMismatch(
-                    f"the array {name!r} has {growing.rows} rows for {len(self._puts)} documents."
+                    f"the array {name!r} has {growing.rows} rows for {self._rows} documents."
                 )
             if growing.per not in {None, "document"}:
                 counts = self._growing.get(str(growing.per))
@@ -272,7 +282,7 @@ class SegmentWriter:
                         f"the array {name!r} is counted by {growing.per!r}, which is no "
                         "one-dimensional array of whole numbers in this segment."
                     )
-                if (counts.rows, counts.total) != (len(self._puts), growing.rows):
+                if (counts.rows, counts.total) != (self._rows, growing.rows):
                     raise ShapeMismatch(
                         f"the array {name!r} has {growing.rows} rows, but {growing.per!r} counts "
                         f"{counts.total} rows of {counts.rows} documents."
@@ -283,25 +293,30 @@ class SegmentWriter:
             plain = [None if text is None else text.encode() for text in texts]
         except UnicodeEncodeError as problem:
             raise BadInput(f"a text is not valid Unicode: {problem}.", field="texts") from problem
-        self._add_packed([b"" if text is None else zlib.compress(text) for text in plain])
+        stored = [b"" if text is None else zlib.compress(text) for text in plain]
+        lengths = np.array([len(text) for text in stored], np.int64)
+        self._add_packed(np.frombuffer(b"".join(stored), np.uint8), lengths)
 
-    def _add_packed(self, texts: Sequence[bytes]) -> None:
-        if self._texts is None:
-            self._texts = self._create(layout.TEXTS)
-            self._text_ends = [0] * len(self._puts)
-        end = self._text_ends[-1] if self._text_ends else 0
-        for text in texts:
-            end += len(text)
-            self._text_ends.append(end)
+    def _add_packed(self, texts: NDArray[np.uint8], lengths: NDArray[np.int64]) -> None:
+        spool = self._parts.get(layout.TEXTS) or self._begin(layout.TEXTS)
+        self._pad_texts()
+        self._text_lengths.append(lengths)
         with self._guard_or_abort():
-            self._texts.write(b"".join(texts))
+            spool.write(texts)
 
-    def _create(self, file: str) -> fs.Sink:
-        known = {growing.file for growing in self._growing.values()} | set(self._files)
-        if file in known or (file in layout.RESERVED and file != layout.TEXTS):
+    def _pad_texts(self) -> None:
+        """Note that documents so far for which no text was given have none."""
+        known = sum(map(len, self._text_lengths))
+        self._text_lengths.append(np.zeros(self._rows - known, np.int64))
+
+    def _begin_named(self, file: str) -> Spool:
+        if file in self._parts or file in layout.RESERVED:
             raise BadInput(f"the segment already has a file {file!r}.")
-        with self._guard_or_abort():
-            return fs.Sink(self._folder() / file)
+        return self._begin(file)
+
+    def _begin(self, file: str) -> Spool:
+        spool = self._parts[file] = Spool(lambda: fs.Sink(self._folder() / file))
+        return spool
 
     @contextmanager
     def _guard_or_abort(self) -> Iterator[None]:
@@ -320,10 +335,8 @@ class SegmentWriter:
         return self._directory
 
     def _close_sinks(self) -> None:
-        for growing in self._growing.values():
-            growing.sink.abandon()
-        if self._texts is not None:
-            self._texts.abandon()
+        for part in self._parts.values():
+            part.abandon()
 
     def _require_open(self) -> None:
         if self._state != "open":

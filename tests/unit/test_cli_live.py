@@ -79,12 +79,12 @@ def test_a_snapshot_is_restored_elsewhere(folder, tmp_path):
 
 def test_verify_exits_with_1_and_names_the_damaged_file(folder):
     assert ask("verify", folder)["sound"] is True
-    [file] = folder.glob("segments/*/codes.tokens.bin")
+    [file] = folder.glob("segments/*/pack.bin")
     file.chmod(0o644)
     file.write_bytes(b"x" + file.read_bytes()[1:])
     answer = ask("verify", folder, code=1)
     assert answer["sound"] is False
-    assert any("codes.tokens.bin" in problem for problem in answer["problems"])
+    assert any("pack.bin" in problem for problem in answer["problems"])
     assert run("search", folder, "--query-vectors", "nothing.npy", code=1) == ""
 
 

@@ -102,15 +102,15 @@ def test_a_saved_copy_answers_like_the_original(index, tmp_path):
 def test_damage_is_named_and_nothing_is_answered(index):
     index.close()
     assert Index.verify(index.path).sound
-    [file, *_] = sorted(index.path.glob("segments/*/codes.tokens.bin"))
+    [file, *_] = sorted(index.path.glob("segments/*/pack.bin"))
     file.chmod(0o644)
     damaged = bytearray(file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     file.write_bytes(damaged)
     report = Index.verify(index.path)
     assert not report.sound
-    assert any("codes.tokens.bin" in problem for problem in report.problems)
-    with pytest.raises(Exception, match=r"codes\.tokens\.bin"):
+    assert any("pack.bin" in problem for problem in report.problems)
+    with pytest.raises(Exception, match=r"pack\.bin"):
         Index.open(index.path)
 
 

@@ -92,10 +92,9 @@ def test_what_was_committed_is_read_back_from_the_disk(store):
         assert segment.arrays["tokens"].tolist() == [[0, 1], [2, 3], [4, 5], [0, 1], [2, 3]]
         assert segment.arrays["nothing"].shape == (0, 7)
         assert segment.arrays["nothing"].dtype == np.int8
-        assert segment.files["ann.faiss"].read_bytes() == b"some bytes"
         assert segment.buffers["ann.faiss"].tobytes() == b"some bytes"
         assert segment.info == {"dim": 2, "reducer": "ward"}
-        assert segment.bytes["tokens.bin"] == 20
+        assert segment.bytes["tokens.bin"] == 32  # 20, and 12 up to where the next part begins
         assert segment.live.tolist() == [True, True]
         with pytest.raises(ValueError, match="read-only"):
             segment.arrays["tokens"][0] = 9
@@ -105,8 +104,30 @@ def test_the_bytes_on_disk_are_the_bytes_reported(store):
     put(store, ["a", "b"], texts=["one", "two"])
     (segment,) = store.snapshot().segments
     folder = store.path / "segments" / segment.name
-    assert {p.name: p.stat().st_size for p in folder.iterdir()} == dict(segment.bytes)
+    sizes = {p.name: p.stat().st_size for p in folder.iterdir()}
+    assert sorted(sizes) == ["pack.bin", "segment.json"]
+    assert sum(sizes.values()) == sum(segment.bytes.values())
     assert not any(p.stat().st_mode & 0o222 for p in folder.iterdir())
+
+
+def test_what_is_too_long_for_the_pack_has_a_file_of_its_own(store, monkeypatch):
+    monkeypatch.setattr(layout, "PACKED", 100)
+    writer = store.begin()
+    writer.add(["a", "b"], texts=["x", "y"])
+    writer.append("short", np.arange(25, dtype=np.int32))
+    writer.append("long", np.arange(20, dtype=np.int32))
+    writer.append("long", np.arange(20, 26, dtype=np.int32))
+    writer.blob("ann.faiss", lambda stream: [stream.write(bytes([n])) for n in range(101)])
+    store.commit([writer])
+    for reader in (store, Store.open(store.path)):
+        (segment,) = reader.snapshot().segments
+        assert segment.arrays["short"].tolist() == list(range(25))
+        assert segment.arrays["long"].tolist() == list(range(26))
+        assert segment.buffers["ann.faiss"].tolist() == list(range(101))
+        assert segment.text(1) == "y"
+    folder = store.path / "segments" / segment.name
+    files = ["ann.faiss", "docs.bin", "long.bin", "pack.bin", "segment.json"]
+    assert sorted(p.name for p in folder.iterdir()) == files
 
 
 def test_an_array_longer_than_the_mapping_threshold_reads_the_same(store):
@@ -516,7 +537,7 @@ def test_a_newer_format_is_refused_and_left_untouched(store):
 def test_a_failed_open_gives_the_lock_back(store):
     put(store, ["a"])
     store.close()
-    victim = next((store.path / "segments").rglob("docs.bin"))
+    victim = next((store.path / "segments").rglob("pack.bin"))
     good = victim.read_bytes()
     victim.chmod(0o644)
     victim.write_bytes(b"x" * len(good))
@@ -560,11 +581,14 @@ def test_ids_that_share_a_hash_are_told_apart(monkeypatch, tmp_path):
         assert [store.snapshot().find(name) for name in "abcd"] == [None, (1, 0), (0, 2), (1, 1)]
 
 
-def test_checking_sizes_only_still_checks_what_is_parsed(store):
+def test_checking_sizes_only_still_checks_what_is_parsed(store, monkeypatch):
+    monkeypatch.setattr(layout, "PACKED", 0)
     put(store, ["a"], 1)
+    monkeypatch.setattr(layout, "PACKED", 1000)
+    put(store, ["b"], 1)
     store.close()
-    for name, noticed in (("docs.bin", True), ("values.bin", False)):
-        path = next((store.path / "segments").rglob(name))
+    for name, noticed in (("docs.bin", True), ("values.bin", False), ("pack.bin", True)):
+        path = max((store.path / "segments").rglob(name), key=lambda file: file.stat().st_size)
         good = path.read_bytes()
         path.chmod(0o644)
         path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -572,7 +596,7 @@ def test_checking_sizes_only_still_checks_what_is_parsed(store):
             with pytest.raises(Damaged, match=name):
                 Store.open(store.path, verify="sizes")
         else:
-            assert Store.open(store.path, verify="sizes").snapshot().count == 1
+            assert Store.open(store.path, verify="sizes").snapshot().count == 2
         with pytest.raises(Damaged, match=name):
             Store.open(store.path, verify="full")
         path.write_bytes(good)

@@ -23,9 +23,10 @@ HARMLESS_RECEIVERS = frozenset({"dataclasses", "fs", "_fs"})
 # Files for people that are no part of an index: a module here may write them, and says why.
 WRITES_FOR_PEOPLE = {
     "colreduce/cli/demo.py": "removes the demo index it made before",
-    "colreduce/evaluate/compare.py": "keeps exact scores beside the embeddings of a collection",
     "colreduce/evaluate/embeddings.py": "keeps the embeddings of a collection between runs",
+    "colreduce/evaluate/measure.py": "keeps exact scores beside the embeddings of a collection",
     "colreduce/evaluate/metrics.py": "writes TREC run files",
+    "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
     "indexer/colreduce_indexer/job.py": "removes the folder of a build that failed",
 }
 
