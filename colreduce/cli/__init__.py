@@ -27,7 +27,7 @@ COMMANDS = {
     "compact": "Move all documents into one segment; --purge removes deleted bytes.",
     "snapshot": "Write a complete copy of an index into one file.",
     "restore": "Make an index from such a file.",
-    "export": "Write all documents in the format of Parquet, safetensors, Qdrant, LanceDB or Vespa.",
+    "export": "Write all documents for Parquet, safetensors, Qdrant, LanceDB or Vespa.",
     "verify": "Read every byte again and name what is damaged.",
     "methods": "List every method of every stage, or explain one.",
     "serve": "Serve an index, or a folder of indexes, over gRPC.",

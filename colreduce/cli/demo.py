@@ -95,8 +95,8 @@ def _run(shared: Shared, model: Path, out: Path, recipe: Any, progress: Any) -> 
     from colreduce.embed import load_encoder
     from colreduce.evaluate.build import build_index
     from colreduce.evaluate.collection import load_collection
-    from colreduce.evaluate.compare import Judge
     from colreduce.evaluate.embeddings import EmbeddingStore
+    from colreduce.evaluate.judge import Judge
 
     encoder = load_encoder(model, device=shared.device)
     with EmbeddingStore() as store, resources.as_file(_sample()) as sample:
@@ -124,7 +124,7 @@ def _run(shared: Shared, model: Path, out: Path, recipe: Any, progress: Any) -> 
         "encoder": encoder.describe(),
         "searches": searches,
         "describe": about,
-        **{"row": row.to_dict()},
+        "row": row.to_dict(),
     }
 
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from colreduce.cli.options import Command, RecipeName, Shared, shared
-from colreduce.cli.screen import Screen, amount, seconds
-from colreduce.cli.tables import share, show_losses
-
-if TYPE_CHECKING:
-    from colreduce.evaluate.compare import Row
+from colreduce.cli.standings import show_evaluation
 
 
 @click.command(cls=Command)
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
+@click.argument("sources", metavar="SOURCE...", type=click.Path(path_type=Path), nargs=-1)
 @click.option(
     "--encoder",
     metavar="MODEL",
@@ -27,10 +23,9 @@ if TYPE_CHECKING:
     "recipes",
     type=RecipeName(),
     multiple=True,
-    default=("balanced",),
-    show_default=True,
     metavar="R",
-    help="Preset, recipe line or .toml file. Repeat it to compare several.",
+    help="Preset, recipe line or .toml file. Repeat it to compare several.  "
+    "[default: balanced, or none when only runs are measured]",
 )
 @click.option(
     "--split", default="test", show_default=True, help="Which judgements: qrels/SPLIT.tsv."
@@ -51,12 +46,38 @@ if TYPE_CHECKING:
     help="Take the vectors of the documents and queries from a .npz file.",
 )
 @click.option(
+    "--topics",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File of queries, where they are not in the folder.",
+)
+@click.option(
+    "--judgements",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File of judgements, in BEIR's or TREC's form, where it is not in the folder.",
+)
+@click.option(
+    "--run-in",
+    "runs_in",
+    multiple=True,
+    metavar="FILE",
+    help="Measure another system's TREC run file, too; DATASET=FILE with several data sets.",
+)
+@click.option(
     "--run-out",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    help="Write the rankings as a TREC run file.",
+    help="Write the rankings as a TREC run file, one for each data set.",
 )
-@click.option("--no-cache", is_flag=True, help="Encode anew, and keep no embeddings.")
+@click.option(
+    "--worst",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    help="Queries that are shown of each recipe, those that lost most against exact search.",
+)
+@click.option("--no-cache", is_flag=True, help="Measure anew, and keep nothing.")
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -67,92 +88,53 @@ if TYPE_CHECKING:
 @shared
 def evaluate(
     shared: Shared,
-    source: Path,
+    sources: tuple[Path, ...],
     encoder: str | None,
     recipes: tuple[str, ...],
-    split: str,
     metrics: tuple[str, ...],
     vectors: Path | None,
-    run_out: Path | None,
     no_cache: bool,
-    batch_size: int,
+    **options: Any,
 ) -> None:
-    """Measure recipes on the judged queries of SOURCE.
+    """Measure recipes, and other systems' runs, on the judged queries of each SOURCE.
 
-    SOURCE is a folder in BEIR's layout, or a .npz file of vectors with judgements. Every recipe is
-    built as a real index and searched; the table says what was left after each stage. Embeddings
-    are kept under ~/.cache/colreduce, or where COLREDUCE_CACHE says.
+    SOURCE is a folder in BEIR's layout or with TREC's files, or a .npz file of vectors with
+    judgements. Every recipe is built as a real index and searched; the tables say what was left
+    after each stage, which differences are more than chance, and which queries got worse.
+    Embeddings and results are kept under ~/.cache/colreduce, or where COLREDUCE_CACHE says, so
+    that asking again takes a moment.
 
     \b
     Examples:
       colreduce evaluate scifact/ --encoder MODEL --recipe exact --recipe balanced
-      colreduce evaluate scifact/ --encoder MODEL --recipe "pca(dim=128) | ward(factor=16) | int8"
+      colreduce evaluate scifact/ nfcorpus/ --encoder MODEL --recipe balanced --recipe small
+      colreduce evaluate scifact/ --run-in bm25.trec --run-in splade.trec
       colreduce evaluate scifact/ --encoder MODEL --json --run-out scifact.trec
     """
     none = encoder is None or encoder == "none"
-    if none and vectors is None and not source.is_file():
+    runs_in = options["runs_in"]
+    if not sources:
+        raise click.UsageError("Wanted at least one SOURCE.")
+    if not recipes and not (none and vectors is None and runs_in):
+        recipes = ("balanced",)
+    if recipes and none and vectors is None and not all(one.is_file() for one in sources):
         raise click.UsageError("Wanted --encoder MODEL, or --vectors FILE in its place.")
-    from colreduce.evaluate.compare import as_document
     from colreduce.evaluate.compare import evaluate as measure
 
     with shared.screen.progress() as progress:
-        rows = measure(
-            source,
+        found = measure(
+            sources,
             None if none else encoder,
             recipes,
-            split=split,
             metrics=metrics,
             vectors=vectors,
             seed=shared.seed,
             device=shared.device,
-            batch_size=batch_size,
             cache=not no_cache,
-            run_out=run_out,
             progress=progress,
+            **options,
         )
     if shared.screen.as_json:
-        shared.screen.document(as_document(rows))
-        return
-    for row in rows:
-        show_row(shared.screen, row)
-    if len(rows) > 1:
-        _compare(shared.screen, rows)
-
-
-def show_row(screen: Screen, row: Row) -> None:
-    """Show what one recipe keeps at every stage and what it costs."""
-    screen.heading(row.recipe)
-    split = f", {row.split}" if row.split else ""
-    screen.line(
-        f"{row.dataset}{split}: {row.documents:,} documents, {row.queries:,} queries, {row.encoder}"
-    )
-    show_losses(screen, [loss.to_dict() for loss in row.losses])
-    total, raw = row.bytes_per_doc["total"], row.raw_bytes_per_doc
-    screen.line(
-        f"{row.vectors_per_doc:.1f} vectors and {amount(total)} per document, "
-        f"{share(total, raw)} of {amount(raw)} raw; {amount(row.text_bytes_per_doc)} of text"
-    )
-    parts = {"encode": "encoding", "reduce": "reducing", "first_stage": "first stage"}
-    took = ", ".join(f"{label} {seconds(row.index_seconds[name])}" for name, label in parts.items())
-    ms = row.search_ms
-    screen.line(f"{took}; a search {ms['p50']:.0f} ms (95 % within {ms['p95']:.0f} ms)")
-
-
-def _compare(screen: Screen, rows: list[Row]) -> None:
-    screen.heading("side by side")
-    names = list(rows[0].metrics)
-    columns = ["recipe", *(f">{name}" for name in names)]
-    columns += [f">{names[0]} of exact", ">bytes/doc", ">p50"]
-    screen.table(
-        columns,
-        [
-            (
-                row.recipe,
-                *(f"{row.metrics[name]:.3f}" for name in names),
-                f"{row.relative[names[0]]:.1%}",
-                amount(row.bytes_per_doc["total"]),
-                f"{row.search_ms['p50']:.0f} ms",
-            )
-            for row in rows
-        ],
-    )
+        shared.screen.document(found.to_dict())
+    else:
+        show_evaluation(shared.screen, found)

@@ -81,9 +81,10 @@ def _range(rules: Any) -> str:
     if rules.get("choices"):
         return ", ".join(map(str, rules["choices"]))
     words = {"low": "at least", "above": "more than", "high": "at most"}
-    return ", ".join(
+    bounds = ", ".join(
         f"{word} {rules[key]:g}" for key, word in words.items() if rules.get(key) is not None
     )
+    return " or ".join([bounds, *rules.get("words", ())])
 
 
 def _list(screen: Screen, stages: dict[str, list[dict[str, Any]]], presets: dict[str, str]) -> None:

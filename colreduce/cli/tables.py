@@ -12,7 +12,7 @@ AGREEMENT = "agreement@10"
 
 def show_losses(screen: Screen, losses: Sequence[Mapping[str, Any]]) -> None:
     """Show a loss ledger: one row per stage, cumulative, and each metric's share of exact."""
-    names = [name for name in losses[0] if name not in ("stage", AGREEMENT)]
+    names = [name for name in losses[0] if name not in ("stage", "lost", AGREEMENT)]
     columns = ["after this stage"]
     for name in names:
         columns += [f">{name}", ">of exact"] if name == names[0] else [f">{name}"]

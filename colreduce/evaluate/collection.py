@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from colreduce.embed import Encoder
-from colreduce.embed.precomputed import judgements, query_vectors, vector_batches
+from colreduce.embed.precomputed import query_vectors, vector_batches
 from colreduce.errors import BadData, BadInput
-from colreduce.evaluate.beir import BeirFolder, Qrels, check_judged
+from colreduce.evaluate.beir import BeirFolder, Qrels
 from colreduce.evaluate.build import Corpus
 from colreduce.evaluate.embeddings import Embeddings, EmbeddingStore, Progress, silent
+from colreduce.evaluate.judged import Judged, read_judged, read_judged_vectors
 from colreduce.evaluate.sample import chunks
 from colreduce.ragged import Ragged
 
@@ -58,52 +59,51 @@ def load_collection(
     vectors  a file of vectors for the texts of the folder, in place of an encoder
     """
     if source.is_file():
-        return _from_file(source, store, progress)
-    if not source.is_dir():
-        raise BadData(f"there is no folder {source}")
-    folder = BeirFolder(source)
-    qrels, texts = folder.qrels(split), folder.queries()
-    ids, size = [], 0
-    for record in folder.corpus():
-        ids.append(record.id)
-        size += len(record.text.encode("utf-8", "surrogatepass"))
-    check_judged(qrels, folder.qrels_path(split), set(texts), set(ids))
-    asked = [name for name in texts if name in qrels]
-    if vectors is not None:
-        queries, key, name = _queries_of(vectors, asked), "", vectors.name
-        embeddings = _documents_of(vectors, ids, store, progress)
-        encoder = None
-    elif encoder is not None:
-        encoded = store.queries(encoder, [texts[one] for one in asked], batch_size)
+        judged = read_judged_vectors(source)
+    else:
+        judged = read_judged(BeirFolder(source), split, vectors=vectors)
+    return with_vectors(judged, encoder, store, batch_size=batch_size, progress=progress)
+
+
+def with_vectors(
+    judged: Judged,
+    encoder: Encoder | None,
+    store: EmbeddingStore,
+    *,
+    batch_size: int = 32,
+    progress: Progress = silent,
+) -> Collection:
+    """Get the vectors of a collection: from its file of vectors, or from the encoder."""
+    asked, folder, key = list(judged.queries), judged.folder, ""
+    if judged.vectors is not None:
+        queries, name, encoder = _queries_of(judged.vectors, asked), judged.vectors.name, None
+        embeddings = _documents_of(judged.vectors, judged.documents, store, progress)
+    elif encoder is not None and folder is not None:
+        given = [text or "" for text in judged.queries.values()]
+        encoded = store.queries(encoder, given, batch_size)
         embeddings = store.documents(
-            encoder, lambda: _texts(folder), batch_size=batch_size, progress=progress
+            encoder,
+            lambda: (record.text for record in folder.corpus()),
+            batch_size=batch_size,
+            progress=progress,
         )
         queries, key = encoded.span(0, len(asked)), f"{embeddings.key}-{encoded.key}"
         name = str(encoder.identity["name"])
     else:
         raise BadInput("wanted an encoder, or a file of vectors in its place", field="encoder")
-    corpus = Corpus(ids, embeddings, folder.corpus)
-    asked_texts: list[str | None] = [texts[one] for one in asked]
     return Collection(
-        folder.name, split, qrels, asked, asked_texts, queries, corpus, size, encoder, name, key
+        name=judged.name,
+        split=judged.split,
+        qrels=judged.qrels,
+        query_ids=asked,
+        query_texts=list(judged.queries.values()),
+        queries=queries,
+        corpus=Corpus(judged.documents, embeddings, None if folder is None else folder.corpus),
+        text_bytes=judged.text_bytes,
+        encoder=encoder,
+        encoder_name=name,
+        key=key,
     )
-
-
-def _texts(folder: BeirFolder) -> Iterator[str]:
-    for record in folder.corpus():
-        yield record.text
-
-
-def _from_file(path: Path, store: EmbeddingStore, progress: Progress) -> Collection:
-    qrels = judgements(path)
-    ids = [name for batch in vector_batches(path) for name in batch.ids]
-    names, _ = query_vectors(path)
-    check_judged(qrels, path, set(names), set(ids))
-    asked = [name for name in names if name in qrels]
-    corpus = Corpus(ids, _documents_of(path, ids, store, progress))
-    unknown: list[str | None] = [None] * len(asked)
-    queries = _queries_of(path, asked)
-    return Collection(path.stem, "", qrels, asked, unknown, queries, corpus, 0, None, path.name)
 
 
 def _queries_of(path: Path, asked: list[str]) -> Ragged:

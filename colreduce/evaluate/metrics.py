@@ -22,6 +22,9 @@ METRICS = ("nDCG@10", "R@100", "RR@10")
 # The hits of each query, best first.
 Run: TypeAlias = dict[str, list[tuple[str, float]]]
 
+# Values by metric and query.
+Scores: TypeAlias = dict[str, dict[str, float]]
+
 
 def measures(names: Sequence[str]) -> list[Any]:
     """Return the ir-measures objects of some names."""
@@ -45,8 +48,8 @@ def ranked(query: str, hits: Sequence[tuple[str, float]]) -> list[tuple[str, flo
     return sorted(kept, key=lambda hit: (-hit[1], hit[0]))
 
 
-def score_run(names: Sequence[str], qrels: Qrels, run: Run) -> dict[str, float]:
-    """Return the mean of each metric over the judged queries.
+def scored(names: Sequence[str], qrels: Qrels, run: Run) -> tuple[dict[str, float], Scores]:
+    """Return the mean of each metric over the judged queries, and its value for each of them.
 
     A judged query without hits counts as 0. The order of each list is taken as it is.
     """
@@ -59,19 +62,38 @@ def score_run(names: Sequence[str], qrels: Qrels, run: Run) -> dict[str, float]:
         if query in qrels
     }
     wanted = measures(names)
-    values = ir_measures.calc_aggregate(wanted, qrels, places)
-    return {name: float(values[one]) for name, one in zip(names, wanted, strict=True)}
+    found = ir_measures.calc(wanted, qrels, places)
+    values = {one: dict.fromkeys(qrels, 0.0) for one in wanted}
+    for one in found.per_query:
+        values[one.measure][one.query_id] = float(one.value)
+    named = list(zip(names, wanted, strict=True))
+    means = {name: float(found.aggregated[one]) for name, one in named}
+    return means, {name: values[one] for name, one in named}
 
 
-def agreement(run: Run, exact: Run, k: int = 10) -> float:
-    """Return the mean overlap of the top ``k`` with the top ``k`` of exact search."""
-    shares = []
+def score_run(names: Sequence[str], qrels: Qrels, run: Run) -> dict[str, float]:
+    """Return the mean of each metric over the judged queries."""
+    return scored(names, qrels, run)[0]
+
+
+def agreements(run: Run, exact: Run, k: int = 10) -> dict[str, float]:
+    """Return the overlap of each query's top ``k`` with the top ``k`` of exact search.
+
+    Queries to which exact search finds nothing are left out.
+    """
+    shares = {}
     for query, hits in exact.items():
         wanted = {name for name, _ in hits[:k]}
         if wanted:
             got = {name for name, _ in run.get(query, [])[:k]}
-            shares.append(len(wanted & got) / len(wanted))
-    return sum(shares) / len(shares) if shares else 1.0
+            shares[query] = len(wanted & got) / len(wanted)
+    return shares
+
+
+def agreement(run: Run, exact: Run, k: int = 10) -> float:
+    """Return the mean overlap of the top ``k`` with the top ``k`` of exact search."""
+    shares = agreements(run, exact, k)
+    return sum(shares.values()) / len(shares) if shares else 1.0
 
 
 def write_run(path: Path, runs: Sequence[tuple[str, Run]]) -> None:

@@ -58,6 +58,21 @@ def bootstrap(
     return _interval(float(checked.mean()), means, level)
 
 
+def bootstrap_columns(
+    values: NDArray[np.float64], seed: int, *, level: float = LEVEL, draws: int = DRAWS
+) -> list[Interval]:
+    """Return the mean of each column with its interval, over the same draws of queries.
+
+    values  [queries, columns]
+    """
+    checked = _checked(values)
+    means = resampled_means(checked, seed, draws=draws)
+    return [
+        _interval(float(value), column, level)
+        for value, column in zip(checked.mean(axis=0), means.T, strict=True)
+    ]
+
+
 def bootstrap_ratio(
     numerators: ArrayLike,
     denominators: ArrayLike,
@@ -74,6 +89,23 @@ def bootstrap_ratio(
     checked = _columns([numerators, denominators])
     means = resampled_means(checked, seed, draws=draws)
     return _interval(float(_ratios(checked.mean(axis=0)[None])[0]), _ratios(means), level)
+
+
+def bootstrap_average_ratio(
+    tables: Sequence[NDArray[np.float64]], weights: ArrayLike, seed: int
+) -> Interval:
+    """Return the weighted mean of several collections' ratios of means, with its interval.
+
+    tables   one for each collection, [queries, 2]: numerators and denominators
+    weights  [collections]; add up to 1
+
+    Every collection draws again among its own queries.
+    """
+    shares = np.asarray(weights, dtype=np.float64)
+    checked = [_checked(table) for table in tables]
+    value = shares @ [_ratios(table.mean(axis=0)[None])[0] for table in checked]
+    drawn = [_ratios(resampled_means(table, seed + number)) for number, table in enumerate(checked)]
+    return _interval(float(value), shares @ np.stack(drawn), LEVEL)
 
 
 def resampled_means(
