@@ -16,7 +16,8 @@ def build(request):
     recipe = request.settings["recipe"]
     chosen = np.sort(np.random.default_rng(0).permutation(len(documents))[:SAMPLE])
     texts = request.texts("documents") if "bm25" in recipe else None
-    with Index.create(request.index, recipe=recipe, dim=documents.dim, store_texts=False) as index:
+    kept = {"store_texts": False, "keep_sample": False}  # a search needs neither
+    with Index.create(request.index, recipe=recipe, dim=documents.dim, **kept) as index:
         sample = [documents.rows(row, row + 1) for row in chosen.tolist()]
         some = None if texts is None else [texts[row] for row in chosen.tolist()]
         index.fit(Ragged.pack(sample), some)
