@@ -23,7 +23,8 @@ class Peer:
     missing: str = ""
 
 
-PYLATE = ("pylate==1.6.0", "fast-plaid==1.4.6.2110", "voyager==2.2.3", "scann==1.4.2")
+# Voyager 2.2 does not take the lists that PyLate 1.6 hands it; 2.1 does.
+PYLATE = ("pylate==1.6.0", "fast-plaid==1.4.6.2110", "voyager==2.1.0", "scann==1.4.2")
 
 
 def ours(name: str, recipe: str) -> Peer:
