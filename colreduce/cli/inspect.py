@@ -9,7 +9,7 @@ import click
 
 from colreduce.cli.options import Command, Shared, shared
 from colreduce.cli.screen import Screen
-from colreduce.cli.tables import show_bytes, show_losses
+from colreduce.cli.tables import show_bytes, show_ledger, show_losses
 
 
 @click.command(cls=Command)
@@ -56,6 +56,9 @@ def _show(screen: Screen, about: dict[str, Any]) -> None:
     if about["documents"]:
         screen.heading("Bytes")
         show_bytes(screen, about)
+    if about["ledger"]:
+        screen.heading("What every stage lost, measured when it was built")
+        show_ledger(screen, about["ledger"])
     losses = about["notes"].get("losses")
     if losses:
         screen.heading("Losses against exact search, measured when it was built")

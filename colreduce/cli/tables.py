@@ -27,6 +27,57 @@ def show_losses(screen: Screen, losses: Sequence[Mapping[str, Any]]) -> None:
     screen.table([*columns, ">top 10 kept"], rows)
 
 
+KINDS = {
+    "sentences": "sentences of the documents",
+    "spans": "runs of the documents' vectors",
+}
+
+# Characters of a bar that stands for everything.
+BAR = 16
+
+
+def show_ledger(screen: Screen, ledger: Mapping[str, Any]) -> None:
+    """Show the ledger of an index: what is left after each stage, and what it lost, as bars."""
+    measure = ledger["measures"][0]
+    rows = []
+    for stage in ledger["stages"]:
+        left, lost, error = stage["values"][measure], stage["lost"][measure], stage["score_error"]
+        rows.append(
+            (
+                stage["stage"],
+                _spread(left),
+                _bar(left["value"], lost["value"]),
+                "" if stage["kind"] == "exact" else _spread(lost),
+                "-" if error is None else f"{error['value']:.1%}",
+            )
+        )
+    columns = ["after this stage", f">{measure}", "left, lost", ">lost here"]
+    screen.table([*columns, ">scores off by"], rows)
+    queries = ledger["queries"]
+    screen.line(
+        f"on {queries['count']} {KINDS[queries['kind']]}; in brackets the "
+        f"{ledger['level']:.0%} interval"
+    )
+    whole = ledger["lost"][measure]
+    blamed = f", most of it at {ledger['blame']}" if ledger["blame"] else ""
+    screen.line(f"lost from end to end: {_spread(whole)}{blamed}")
+    if ledger["trust"]:
+        screen.line(f"these queries are {ledger['trust']}")
+
+
+def _spread(interval: Mapping[str, float]) -> str:
+    """Write a share with the bounds of its interval, in percent."""
+    low, value, high = (100 * interval[name] for name in ("low", "value", "high"))
+    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+
+
+def _bar(left: float, lost: float) -> str:
+    """Draw what is left, and behind it what this stage took away."""
+    full = round(BAR * min(1.0, max(0.0, left)))
+    gone = min(round(BAR * max(0.0, lost)), BAR - full)
+    return "█" * full + "░" * gone
+
+
 def share(value: float, whole: float) -> str:
     """Write a value as a share of another, in percent."""
     return f"{value / whole:.1%}" if whole else "-"

@@ -9,7 +9,7 @@ import click
 
 from colreduce.cli.options import Command, RecipeName, Shared, shared
 from colreduce.cli.screen import Screen, seconds
-from colreduce.cli.tables import show_bytes
+from colreduce.cli.tables import show_bytes, show_ledger
 
 if TYPE_CHECKING:
     from colreduce_indexer.job import Built
@@ -21,6 +21,7 @@ STAGES = {
     "reduce": "reducing and packing",
     "first_stage": "first stage",
     "publish": "publishing",
+    "ledger": "measuring the losses",
 }
 
 
@@ -63,6 +64,12 @@ STAGES = {
     show_default=True,
     help="Keep the texts, compressed, so that hits can be shown.",
 )
+@click.option(
+    "--ledger/--no-ledger",
+    default=None,
+    help="Measure what every stage loses, on queries drawn from the documents.  "
+    "[default: up to 100,000 documents]",
+)
 @shared
 def index(
     shared: Shared,
@@ -74,6 +81,7 @@ def index(
     limit: int | None,
     batch_size: int,
     store_texts: bool,
+    ledger: bool | None,
 ) -> None:
     """Build an index of SOURCE in a new folder.
 
@@ -112,6 +120,7 @@ def index(
             encoder=loaded,
             seed=shared.seed,
             store_texts=store_texts,
+            ledger=ledger,
             progress=progress,
         )
     if shared.screen.as_json:
@@ -178,5 +187,12 @@ def _show(screen: Screen, built: Built) -> None:
     )
     screen.line(f"recipe: {about['recipe']}")
     show_bytes(screen, about)
-    took = [(label, seconds(built.seconds[name])) for name, label in STAGES.items()]
+    if about["ledger"]:
+        screen.heading("What every stage lost")
+        show_ledger(screen, about["ledger"])
+    took = [
+        (label, seconds(built.seconds[name]))
+        for name, label in STAGES.items()
+        if name in built.seconds
+    ]
     screen.table(["", ">"], took)

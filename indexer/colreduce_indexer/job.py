@@ -15,9 +15,14 @@ from typing import Any
 
 from colreduce.embed import Encoder
 from colreduce.errors import AlreadyExists
+from colreduce.evaluate.fidelity import LedgerMaker
+from colreduce.evaluate.held_out import draw
 from colreduce.index import Index
 from colreduce.recipe import Recipe
-from colreduce_indexer.sources import Chunk, Source
+from colreduce_indexer.sources import Checked, Chunk, Source
+
+# The ledger ranks every document after every stage, which takes long where there are many.
+MEASURED = 100_000
 
 # What is being done, how much of it is done, and how much there is (0 when nobody knows yet).
 Progress = Callable[[str, int, int], None]
@@ -43,9 +48,13 @@ def build(
     encoder: Encoder | None,
     seed: int,
     store_texts: bool,
+    ledger: bool | None = None,
     progress: Progress,
 ) -> Built:
-    """Build an index of a source in a new folder."""
+    """Build an index of a source in a new folder.
+
+    ledger  measure what every stage loses; left out, where there are not too many documents
+    """
     refuse_existing(out)
     started = perf_counter()
     checked = source.check(seed, lambda done: progress("read", done, 0))
@@ -59,7 +68,11 @@ def build(
             started = perf_counter()
             index.fit(checked.sample, checked.texts)
             taken["fit"] = perf_counter() - started
-            taken |= _add_all(index, source, checked.documents, progress)
+            wanted = checked.documents <= MEASURED if ledger is None else ledger
+            maker = _ledger_maker(index, checked, encoder, seed) if wanted else None
+            taken |= _add_all(index, source, checked.documents, progress, maker)
+            if maker is not None:
+                taken["ledger"] = float(maker.finish(seed)["seconds"])
             described = index.describe()
     except BaseException:
         _remove(out, existed)
@@ -81,12 +94,25 @@ def refuse_existing(out: Path) -> None:
         )
 
 
-def _add_all(index: Index, source: Source, documents: int, progress: Progress) -> dict[str, float]:
+def _ledger_maker(
+    index: Index, checked: Checked, encoder: Encoder | None, seed: int
+) -> LedgerMaker:
+    """Draw queries from the sample; what watches the build measures on them."""
+    return LedgerMaker(index, draw(checked.ids, checked.sample, checked.texts, encoder, seed))
+
+
+def _add_all(
+    index: Index,
+    source: Source,
+    documents: int,
+    progress: Progress,
+    maker: LedgerMaker | None = None,
+) -> dict[str, float]:
     """Add every document in one commit; return the seconds by stage."""
     encoding = 0.0
     done = 0
     progress("index", 0, documents)
-    with index.batch() as batch:
+    with index.batch(None if maker is None else maker.watch) as batch:
         for chunk, took in _timed(source.chunks()):
             encoding += took
             batch.add(

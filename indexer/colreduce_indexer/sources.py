@@ -47,6 +47,7 @@ class Checked:
 
     documents: int
     sample: Ragged
+    ids: Sequence[str]
     texts: Sequence[str | None] | None = None
 
 
@@ -107,20 +108,21 @@ class Texts:
         """Read all texts, encode the sample."""
         count = 0
 
-        def counted() -> Iterator[str]:
+        def counted() -> Iterator[Record]:
             nonlocal count
             for record in islice(self.read(), self.limit):
                 count += 1
                 if count % 1000 == 0:
                     told(count)
-                yield record.text
+                yield record
 
-        texts = reservoir(counted(), SAMPLE, seed)
+        drawn = reservoir(counted(), SAMPLE, seed)
         told(count)
-        if not texts:
+        if not drawn:
             raise BadData("there are no documents in the source")
+        texts = [record.text for record in drawn]
         sample = Ragged.concat(list(self.encoder.documents(texts, self.batch_size)))
-        return Checked(count, sample, texts)
+        return Checked(count, sample, [record.id for record in drawn], texts)
 
     def chunks(self) -> Iterator[Chunk]:
         """Encode window after window."""
@@ -143,16 +145,17 @@ class Vectors:
         """Read all vectors, keep those of the sample."""
         count = 0
 
-        def items() -> Iterator[Ragged]:
+        def items() -> Iterator[tuple[str, Ragged]]:
             nonlocal count
             for chunk in self.chunks():
-                for item in range(len(chunk.ids)):
-                    yield chunk.vectors.take(slice(item, item + 1))
+                for item, name in enumerate(chunk.ids):
+                    yield name, chunk.vectors.take(slice(item, item + 1))
                 count += len(chunk.ids)
                 told(count)
 
-        sample = Ragged.concat(reservoir(items(), SAMPLE, seed))
-        return Checked(count, sample)
+        drawn = reservoir(items(), SAMPLE, seed)
+        sample = Ragged.concat([vectors for _, vectors in drawn])
+        return Checked(count, sample, [name for name, _ in drawn])
 
     def chunks(self) -> Iterator[Chunk]:
         """Read the files again."""

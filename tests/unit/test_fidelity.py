@@ -1,0 +1,139 @@
+"""The ledger that a build keeps: what it adds up to, whom it blames, what it was measured on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from colreduce import Index
+from colreduce.evaluate.fidelity import LedgerMaker
+from colreduce.evaluate.held_out import MOST, draw
+from colreduce.ragged import Ragged
+from tests.hashing_encoder import HashingEncoder
+
+DIM, DOCUMENTS, QUERIES = 24, 120, 30
+
+
+def documents(seed: int = 0) -> Ragged:
+    """Documents of clustered tokens, each about a few of forty themes."""
+    draw_from = torch.Generator().manual_seed(seed)
+    themes = torch.nn.functional.normalize(torch.randn(40, DIM, generator=draw_from), dim=1)
+    items = []
+    for _ in range(DOCUMENTS):
+        about = torch.randint(40, (6,), generator=draw_from)
+        tokens = themes[about].repeat_interleave(4, 0)
+        tokens = tokens + 0.25 * torch.randn(24, DIM, generator=draw_from)
+        items.append(torch.nn.functional.normalize(tokens, dim=1))
+    return Ragged.pack(items)
+
+
+def ledger_of(tmp_path: Path, recipe: str) -> tuple[dict, Index]:
+    batch, ids = documents(), [f"d{number:03}" for number in range(DOCUMENTS)]
+    index = Index.create(tmp_path / "idx", recipe=recipe, dim=DIM)
+    index.fit(batch)
+    maker = LedgerMaker(index, draw(ids, batch, None, None, seed=1, count=QUERIES))
+    with index.batch(maker.watch) as adding:
+        adding.add(ids[:50], embeddings=batch.take(slice(0, 50)).unpack())
+        adding.add(ids[50:], embeddings=batch.take(slice(50, DOCUMENTS)).unpack())
+    return maker.finish(seed=0), index
+
+
+@pytest.mark.parametrize(
+    ("recipe", "guilty"),
+    [
+        ("truncate(dim=2) | int8 | exhaustive", "truncate(dim=2)"),
+        ("first(size=1) | int8 | exhaustive", "first(size=1)"),
+        ("pq(parts=1, bits=4) | exhaustive", "pq(parts=1, bits=4)"),
+        ("int8 | mean | maxsim(candidates=11)", "mean"),
+    ],
+)
+def test_a_planted_loss_is_blamed_on_its_stage(tmp_path, recipe, guilty):
+    ledger, index = ledger_of(tmp_path, recipe)
+    index.close()
+    lost = {one["stage"]: one["lost"]["agreement@10"]["value"] for one in ledger["stages"]}
+    assert ledger["blame"] == guilty
+    others = [value for stage, value in lost.items() if stage != guilty]
+    assert lost[guilty] > 0.2 > max(others)
+
+
+def test_the_losses_of_the_stages_add_up_to_the_whole(tmp_path):
+    recipe = "pca(dim=12) | ward(factor=6) | int4 | mean | maxsim(candidates=20)"
+    ledger, index = ledger_of(tmp_path, recipe)
+    index.close()
+    stages = ledger["stages"]
+    assert [one["kind"] for one in stages] == [
+        "exact",
+        "transform",
+        "reduce",
+        "codec",
+        "first_stage",
+        "rerank",
+    ]
+    whole = ledger["lost"]["agreement@10"]["value"]
+    assert sum(one["lost"]["agreement@10"]["value"] for one in stages) == pytest.approx(whole)
+    assert stages[-1]["values"]["agreement@10"]["value"] == pytest.approx(1 - whole)
+    for one in stages:
+        interval = one["values"]["agreement@10"]
+        assert interval["low"] <= interval["value"] <= interval["high"]
+    errors = [one["score_error"] for one in stages]
+    assert errors[0]["value"] == 0
+    assert errors[-1] is errors[-2] is None
+
+
+def test_nothing_is_lost_by_exact_search_and_nobody_is_blamed(tmp_path):
+    ledger, index = ledger_of(tmp_path, "exact")
+    index.close()
+    assert ledger["blame"] == ""
+    assert ledger["lost"]["agreement@10"] == {"low": 0.0, "value": 0.0, "high": 0.0}
+
+
+def test_the_last_row_is_what_the_index_answers(tmp_path):
+    ledger, index = ledger_of(tmp_path, "ward(factor=6) | int8 | mean | maxsim(candidates=20)")
+    batch, ids = documents(), [f"d{number:03}" for number in range(DOCUMENTS)]
+    asking = draw(ids, batch, None, None, seed=1, count=QUERIES)
+    shares = []
+    with index:
+        for vectors, source in zip(asking.vectors.unpack(), asking.sources, strict=True):
+            scores = [float((vectors @ one.T).amax(1).sum()) for one in batch.unpack()]
+            order = [ids[row] for row in np.argsort(-np.array(scores), kind="stable")]
+            exact = [one for one in order if one != source][:10]
+            hits = [hit.id for hit in index.search(vectors, k=11) if hit.id != source][:10]
+            shares.append(len(set(exact) & set(hits)) / 10)
+    final = ledger["stages"][-1]["values"]["agreement@10"]["value"]
+    assert final == pytest.approx(np.mean(shares))
+
+
+def test_the_ledger_is_kept_with_the_index_and_its_bytes_are_counted_apart(tmp_path):
+    ledger, index = ledger_of(tmp_path, "ward(factor=4) | int8")
+    index.close()
+    with Index.open(tmp_path / "idx") as opened:
+        about = opened.describe()
+        assert about["ledger"] == ledger
+        assert about["bytes"]["ledger"] > 0
+        opened.add(["more"], embeddings=[torch.ones(3, DIM)])
+        opened.compact()
+        assert opened.describe()["ledger"] == ledger
+
+
+def test_sentences_are_drawn_where_there_are_texts_and_an_encoder():
+    texts = [f"Short. The document number {n} says this, at some length. End." for n in range(8)]
+    encoder = HashingEncoder()
+    vectors = Ragged.concat(list(encoder.documents(texts)))
+    asking = draw([f"d{n}" for n in range(8)], vectors, texts, encoder, seed=3, count=5)
+    assert asking.kind == "sentences"
+    assert len(asking) == 5
+    for text, source in zip(asking.texts, asking.sources, strict=True):
+        assert text == f"The document number {source[1:]} says this, at some length."
+        assert len(text.split()) <= MOST
+
+
+def test_texts_without_a_whole_sentence_give_runs_of_vectors():
+    batch = documents()
+    asking = draw([str(n) for n in range(DOCUMENTS)], batch, ["no"] * DOCUMENTS, None, seed=0)
+    assert asking.kind == "spans"
+    rows = batch.unpack()[int(asking.sources[0])]
+    first = asking.vectors.unpack()[0]
+    assert any(torch.equal(first, rows[start : start + len(first)]) for start in range(13))
