@@ -70,7 +70,8 @@ def _table(result: dict[str, Any]) -> list[str]:
         if "recipe" in row["settings"] and " " in row["settings"]["recipe"]
     ]
     versions = sorted({need for row in result["rows"] for need in row["needs"]})
-    return [*lines, "", *failed, *recipes, f"- Versions: {', '.join(versions)}.", ""]
+    told = [f"- Versions: {', '.join(versions)}."] if versions else []
+    return [*lines, "", *failed, *recipes, *told, ""]
 
 
 def _cells(row: dict[str, Any], exact: float) -> list[str]:
