@@ -31,6 +31,7 @@ COMMANDS = {
     "verify": "Read every byte again and name what is damaged.",
     "methods": "List every method of every stage, or explain one.",
     "serve": "Serve an index, or a folder of indexes, over gRPC.",
+    "token": "Make a token that a server lets in.",
 }
 # The module of each command of our own.
 HERE = {

@@ -84,6 +84,7 @@ class Client:
     address     ``host:port``, ``dns:///name:port`` for several replicas, or ``unix:/path``
     collection  asked when a call does not name one; may be left out when the server has one
     timeout     seconds that a search may take when a call does not say
+    token       shown to a server that lets in only who has one
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Client:
         *,
         collection: str = "",
         timeout: float = SEARCH_SECONDS,
+        token: str | None = None,
     ) -> None:
         self.address = address
         self.collection = collection
         self.timeout = timeout
+        self._headers = () if token is None else (("authorization", f"Bearer {token}"),)
         self._channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._search = search_pb2_grpc.SearchStub(self._channel)
         self._admin = admin_pb2_grpc.AdminStub(self._channel)
@@ -217,6 +220,7 @@ class Client:
                 {"stage": one.stage, **dict(sorted(one.measures.items()))} for one in answer.losses
             ],
             "notes": codec.read_metadata(answer.notes_json),
+            "ledger": codec.read_metadata(answer.ledger_json) or None,
         }
 
     def health(self, service: str = "", *, timeout: float | None = None) -> str:
@@ -248,7 +252,7 @@ class Client:
 
     def _call(self, method: Callable[..., Answer], request: Message, timeout: float) -> Answer:
         try:
-            return method(request, timeout=timeout)
+            return method(request, timeout=timeout, metadata=self._headers)
         except grpc.RpcError as error:
             raise error_of(error, self.address) from error
 

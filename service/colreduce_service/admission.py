@@ -6,81 +6,150 @@ Here a few wait, in order, and the others are told at once to try again.
 
 from __future__ import annotations
 
+import statistics
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import grpc
 
-from colreduce.errors import Overloaded, Unavailable
+from colreduce.errors import DeadlineExceeded, Overloaded, Unavailable
 from colreduce_service.deadline import Deadline
+
+# What a caller waits for a search when it does not say, and how much of it may go to queueing.
+USUAL_SECONDS = 2.0
+QUEUE_SHARE = 0.5
+
+# What a request is taken to cost before any was measured, and how many are remembered.
+FIRST_GUESS = 0.03
+REMEMBERED = 64
+
+# Each one that waits holds a thread, so the queue has an end however quick the answers are.
+MOST_PER_WORKER = 32
+
+
+@dataclass(eq=False, slots=True)
+class _Ticket:
+    """One request that waits for its turn."""
+
+    granted: bool = False
+    called: threading.Event = field(default_factory=threading.Event)  # its turn, or its end
 
 
 class Admission:
     """Lets ``workers`` requests run and ``queue`` more wait. Closed until it is opened."""
 
-    def __init__(self, workers: int, queue: int) -> None:
+    def __init__(self, workers: int, queue: int = 0) -> None:
+        """With ``queue`` 0, as many may wait as are answered in half of a usual deadline."""
         self.workers = workers
-        self.queue = queue
-        self._changed = threading.Condition()
+        self._fixed = queue
+        self._guard = threading.Lock()
         self._running = 0
-        self._waiting: deque[object] = deque()
+        self._waiting: deque[_Ticket] = deque()
         self._closed = "the server is starting"
+        self._took: deque[float] = deque(maxlen=REMEMBERED)
+        self._usual = FIRST_GUESS
+
+    @property
+    def most(self) -> int:
+        """Return how many requests can ever be inside at once."""
+        return self.workers + (self._fixed or MOST_PER_WORKER * self.workers)
+
+    @property
+    def queue(self) -> int:
+        """Return how many may wait now."""
+        if self._fixed:
+            return self._fixed
+        answered = int(QUEUE_SHARE * USUAL_SECONDS / max(self._usual, 1e-6))
+        return min(max(answered, 1), MOST_PER_WORKER) * self.workers
+
+    @property
+    def usual_seconds(self) -> float:
+        """Return how long a request usually runs: the median of the last ones."""
+        return self._usual
 
     @property
     def in_flight(self) -> int:
         """Return how many requests run or wait."""
-        with self._changed:
+        with self._guard:
             return self._running + len(self._waiting)
 
     def open(self) -> None:
         """Let requests in from now on."""
-        with self._changed:
+        with self._guard:
             self._closed = ""
 
     def close(self, why: str) -> None:
         """Send requests away from now on; those already inside go on."""
-        with self._changed:
+        with self._guard:
             self._closed = why
+
+    def require_room(self) -> None:
+        """Send a request away before anything of it is read, if there is no place for it."""
+        with self._guard:
+            self._require_room()
 
     @contextmanager
     def enter(self, context: grpc.ServicerContext, deadline: Deadline) -> Iterator[None]:
         """Hold a place among the running requests, or say why there is none."""
-        with self._changed:
-            self._take_place(context, deadline)
+        self._take_place(context, deadline)
+        began = time.perf_counter()
         try:
             yield
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
+        except BaseException:
+            self._give_place_back()
+            raise
+        self._give_place_back(time.perf_counter() - began)
 
-    def _take_place(self, context: grpc.ServicerContext, deadline: Deadline) -> None:
+    def _require_room(self) -> None:
         if self._closed:
             raise Unavailable(f"{self._closed}: try again")
-        if self._running < self.workers and not self._waiting:
-            self._running += 1
-            return
-        if len(self._waiting) >= self.queue:
+        if not self._free and len(self._waiting) >= self.queue:
             raise Overloaded(
                 f"{self._running} requests run and {len(self._waiting)} wait, which is as many as "
                 "this server takes: try again later"
             )
-        ticket = object()
-        self._waiting.append(ticket)
-        try:
-            # A caller that goes away must not keep its place in the queue until its turn.
-            context.add_callback(self._look_again)
-            while self._waiting[0] is not ticket or self._running >= self.workers:
-                deadline.check()
-                self._changed.wait(deadline.left())
-            deadline.check()
-            self._running += 1
-        finally:
-            self._waiting.remove(ticket)
-            self._changed.notify_all()
 
-    def _look_again(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
+    @property
+    def _free(self) -> bool:
+        return self._running < self.workers and not self._waiting
+
+    def _take_place(self, context: grpc.ServicerContext, deadline: Deadline) -> None:
+        with self._guard:
+            self._require_room()
+            if self._free:
+                self._running += 1
+                return
+            ticket = _Ticket()
+            self._waiting.append(ticket)
+        # A caller that goes away must not keep its place in the queue until its turn.
+        if context.add_callback(ticket.called.set):
+            ticket.called.wait(deadline.left())
+        with self._guard:
+            if not ticket.granted:
+                self._waiting.remove(ticket)
+        try:
+            # One that will most likely be late would only cost the others their time.
+            deadline.check(self._usual)
+            if not ticket.granted:
+                raise DeadlineExceeded("the time for this request was up before its turn came")
+        except BaseException:
+            if ticket.granted:
+                self._give_place_back()
+            raise
+
+    def _give_place_back(self, took: float | None = None) -> None:
+        """Let the next one in; ``took`` is how long a request ran that was answered."""
+        with self._guard:
+            self._running -= 1
+            if took is not None:
+                self._took.append(took)
+                self._usual = statistics.median(self._took)
+            while self._waiting and self._running < self.workers:
+                ticket = self._waiting.popleft()
+                ticket.granted = True
+                self._running += 1
+                ticket.called.set()

@@ -50,7 +50,24 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     envvar="COLREDUCE_SERVE_QUEUE",
     show_envvar=True,
-    help="Requests that may wait; more are turned away at once. Default: 16 per worker.",
+    help="Requests that may wait; more are turned away at once. Default: as many as are answered "
+    "in half of the client's two seconds, by how long searches took lately.",
+)
+@click.option(
+    "--tokens",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="COLREDUCE_SERVE_TOKENS",
+    show_envvar=True,
+    help="Let in only who shows a token whose hash is in this file; 'colreduce token' makes one.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    envvar="COLREDUCE_SERVE_RATE",
+    show_envvar=True,
+    help="Query vectors x candidates that each caller may ask a second; 0 sets no limit.",
 )
 @click.option(
     "--reflection/--no-reflection",
@@ -101,6 +118,36 @@ def serve(folder: Path, as_json: bool, **options: Any) -> None:
         raise click.ClickException(str(error)) from error
     except ColreduceError as error:
         raise click.ClickException(str(error)) from error
+
+
+@click.command(short_help="Make a token for 'colreduce serve --tokens'.")
+@click.argument("name")
+@click.argument("role", type=click.Choice(["read", "write", "admin"]))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def token(name: str, role: str, as_json: bool) -> None:
+    """Make a token for NAME and print it, with the line for the server's file of tokens.
+
+    The file holds only hashes, so a token is shown once, here. A server that runs reads the file
+    again when it changes: a line that is added lets somebody in, a line that goes shuts him out.
+
+    \b
+    Examples:
+      colreduce token ada read
+      colreduce serve idx --tokens tokens.txt
+    """
+    from colreduce_service.access import new_token
+
+    try:
+        secret, entry = new_token(name, role)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+    if as_json:
+        click.echo(json.dumps({"format": 1, "token": secret, "line": entry.line()}))
+        return
+    click.echo("The token, for the caller to keep:", err=True)
+    click.echo(secret)
+    click.echo("The line for the server's file of tokens:", err=True)
+    click.echo(entry.line())
 
 
 def _serve(folder: Path, as_json: bool, options: dict[str, Any]) -> None:

@@ -1,16 +1,16 @@
 """The one interceptor that every request to our own services passes through.
 
-It admits, reads the message, and turns whatever is raised into a status. An error that nobody
-expected is logged under a number, and the caller gets the number: its text may hold what is none
-of the caller's business. Health and reflection do not pass here, so they answer under any load.
+It knows who asks, reads the message, admits, and turns whatever is raised into a status. An error
+that nobody expected is logged under a number, and the caller gets the number: its text may hold
+what is none of the caller's business. Health and reflection do not pass here, so they answer under
+any load.
 """
 
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -19,22 +19,39 @@ from grpc_status import rpc_status
 
 from colreduce.errors import BadInput, ColreduceError
 from colreduce.rpc import limits
-from colreduce.rpc.status import incident, status_of
+from colreduce.rpc.status import CODES, incident, status_of
+from colreduce_service.access import Access
 from colreduce_service.admission import Admission
-from colreduce_service.deadline import Deadline
-
-OURS = "/colreduce."
+from colreduce_service.call import REQUEST_ID, Call
+from colreduce_service.intake import Intake, Patience
+from colreduce_service.methods import RULES, Rule
+from colreduce_service.rates import Rates
 
 log = logging.getLogger(__name__)
 
+# Told of every request when it is over, with the code of its status.
+Observer: TypeAlias = Callable[[Call, grpc.StatusCode], None]
+
 
 class Guard(grpc.ServerInterceptor):
-    """Admission, reading and errors for every method of our services."""
+    """Access, reading, admission and errors for every method of our services."""
 
-    def __init__(self, admission: Admission, say: Callable[[Exception], str]) -> None:
+    def __init__(
+        self,
+        lanes: Mapping[str, Admission],
+        access: Access,
+        rates: Rates,
+        say: Callable[[Exception], str],
+        observers: Sequence[Observer] = (),
+    ) -> None:
         """``say`` writes one of our errors the way that callers may read it."""
-        self._admission = admission
+        self._lanes = lanes
+        self._access = access
+        self._rates = rates
         self._say = say
+        self._observers = observers
+        self._patience = Patience()
+        self._intake = Intake(self._patience)
 
     def intercept_service(
         self,
@@ -44,34 +61,68 @@ class Guard(grpc.ServerInterceptor):
         """Wrap the handler of a method of ours; leave every other one as it is."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith(OURS):
+        rule = RULES.get(method)
+        if handler is None or rule is None:
             return handler
-
-        def answer(raw: bytes, context: grpc.ServicerContext) -> Message:
-            return self._answer(handler, method, raw, context)
-
-        # The message is read inside, once admitted: a flood of large ones costs little, and one
-        # that is no message at all is the caller's mistake and not the server's.
-        return grpc.unary_unary_rpc_method_handler(
-            answer, request_deserializer=None, response_serializer=handler.response_serializer
+        # Messages are read inside, one by one and within bounds, which gRPC allows only when it is
+        # told that there may be several. One that is no message is the caller's mistake.
+        return grpc.stream_unary_rpc_method_handler(
+            lambda messages, context: self._answer(handler, method, rule, messages, context),
+            request_deserializer=None,
+            response_serializer=handler.response_serializer,
         )
+
+    def close(self) -> None:
+        """End the thread that watches slow callers."""
+        self._patience.close()
 
     def _answer(
         self,
         handler: Any,
         method: str,
-        raw: bytes,
+        rule: Rule,
+        messages: Iterator[bytes],
         context: grpc.ServicerContext,
     ) -> Message:
+        call = Call.begin(method, rule, context)
+        lane = self._lanes[rule.lane]
         try:
-            with self._admission.enter(context, Deadline(context)):
-                request = _read(handler.request_deserializer, raw)
-                return _fitting(handler.unary_unary(request, context))
-        except ColreduceError as error:
+            lane.require_room()
+            self._let_in(call)
+            with self._intake.message(messages, context, call.deadline) as raw:
+                call.spent("read", call.total)
+                with lane.enter(context, call.deadline):
+                    call.spent("wait", call.total - call.seconds["read"])
+                    request = _read(handler.request_deserializer, raw)
+                    answer = _fitting(handler.unary_unary(request, call))
+        except Exception as error:
+            self._fail(error, call)
+        self._finish(call, grpc.StatusCode.OK)
+        return answer
+
+    def _let_in(self, call: Call) -> None:
+        call.principal = self._access.admit(call.context, call.rule)
+        self._rates.check(call.principal.name)
+
+    def _charge(self, call: Call) -> None:
+        self._rates.charge(call.principal.name, call.cost)
+        call.cost = 0.0
+
+    def _finish(self, call: Call, code: grpc.StatusCode) -> None:
+        self._charge(call)
+        call.context.set_trailing_metadata(((REQUEST_ID, call.id),))
+        for observer in self._observers:
+            observer(call, code)
+
+    def _fail(self, error: Exception, call: Call) -> NoReturn:
+        if isinstance(error, ColreduceError):
             status = status_of(error, self._say(error))
-        except Exception:
-            status = _unexpected(method)
-        context.abort_with_status(rpc_status.to_status(status))
+        else:
+            status = _unexpected(call)
+        self._finish(call, CODES[status.code])
+        plain: Any = rpc_status.to_status(status)
+        named = (*plain.trailing_metadata, (REQUEST_ID, call.id))
+        call.context.abort_with_status(plain._replace(trailing_metadata=named))
         raise AssertionError("abort_with_status returned")
 
 
@@ -93,8 +144,7 @@ def _fitting(answer: Message) -> Message:
     return answer
 
 
-def _unexpected(method: str) -> status_pb2.Status:
+def _unexpected(call: Call) -> status_pb2.Status:
     """Log the error at hand with all it says, and return a status that says only where."""
-    number = uuid.uuid4().hex[:12]
-    log.exception("incident %s in %s", number, method)
-    return incident(number)
+    log.exception("incident %s in %s", call.id, call.method)
+    return incident(call.id)

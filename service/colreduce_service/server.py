@@ -18,10 +18,12 @@ from grpc_reflection.v1alpha import reflection
 from colreduce.errors import AlreadyExists, BadInput
 from colreduce.rpc import limits
 from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, search_pb2_grpc
+from colreduce_service.access import Access, TokenFile
 from colreduce_service.admission import Admission
 from colreduce_service.cores import cores
 from colreduce_service.guard import Guard
 from colreduce_service.open_indexes import OpenIndexes
+from colreduce_service.rates import Rates
 from colreduce_service.servicer import AdminServicer, SearchServicer
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,9 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.server_handshake_timeout_ms", 10_000),
 ]
+
+# Requests that look at collections at once; they cost little, and are not to wait for searches.
+LOOKING = 2
 
 # Threads beyond those that run or wait: they answer health, and turn away what is too much.
 SPARE_THREADS = 16
@@ -62,15 +67,15 @@ class Settings:
     encoder: str | None = None  # a model for all indexes, "none", or each index' own
     workers: int = 0  # requests that run at once; 0: one per core
     queue: int = 0  # requests that wait; 0: as many as are answered in half a usual deadline
+    tokens: Path | None = None  # a file of who may do what; None: everybody may do everything
+    rate: float = 0.0  # query vectors x candidates a second for each caller; 0: no limit
     reflection: bool = False
     linger: float = 0.5  # seconds between saying goodbye and turning requests away
     grace: float = 30.0  # seconds that requests may still take after that
 
     def resolved(self) -> Settings:
-        """Return the settings with every number that was left to the server."""
-        workers = self.workers or cores()
-        # Half of the client's two seconds, at 30 ms for a search: 16 may wait for each worker.
-        return dataclasses.replace(self, workers=workers, queue=self.queue or 16 * workers)
+        """Return the settings with the number of workers when that was left to the server."""
+        return dataclasses.replace(self, workers=self.workers or cores())
 
 
 class Server:
@@ -81,12 +86,16 @@ class Server:
         self.settings = settings.resolved()
         self.indexes = OpenIndexes(root, self.settings.encoder)
         self.admission = Admission(self.settings.workers, self.settings.queue)
+        self._lanes = {"search": self.admission, "look": Admission(LOOKING)}
+        tokens = None if self.settings.tokens is None else TokenFile(self.settings.tokens)
+        rates = Rates(self.settings.rate)
+        self._guard = Guard(self._lanes, Access(tokens), rates, self.indexes.say)
         self._health = health.HealthServicer()
         self._say_health(NOT_SERVING)
-        inside = self.settings.workers + self.settings.queue
+        inside = sum(lane.most for lane in self._lanes.values())
         self._grpc = grpc.server(
             ThreadPoolExecutor(inside + SPARE_THREADS, thread_name_prefix="rpc"),
-            interceptors=[Guard(self.admission, self.indexes.say)],
+            interceptors=[self._guard],
             options=SERVER_OPTIONS,
             maximum_concurrent_rpcs=inside + SPARE_THREADS,
         )
@@ -105,12 +114,14 @@ class Server:
             self.indexes.open()
         except BaseException:
             self._grpc.stop(0).wait()
+            self._guard.close()
             raise
 
     def serve(self) -> None:
         """Begin to answer requests, and follow the indexes as they change."""
         self.indexes.watch()
-        self.admission.open()
+        for lane in self._lanes.values():
+            lane.open()
         self._say_health(SERVING)
 
     def drain(self, hurry: Callable[[], bool] = lambda: False) -> int:
@@ -122,13 +133,19 @@ class Server:
         """
         self._health.enter_graceful_shutdown()
         _wait(self.settings.linger, hurry)
-        self.admission.close("the server is shutting down")
-        _wait(self.settings.grace, lambda: hurry() or not self.admission.in_flight)
-        if left := self.admission.in_flight:
+        for lane in self._lanes.values():
+            lane.close("the server is shutting down")
+        _wait(self.settings.grace, lambda: hurry() or not self._in_flight)
+        if left := self._in_flight:
             log.warning("%d requests were cut off", left)
         self._grpc.stop(0 if left else 2).wait()
+        self._guard.close()
         self.indexes.close()
         return left
+
+    @property
+    def _in_flight(self) -> int:
+        return sum(lane.in_flight for lane in self._lanes.values())
 
     def _say_health(self, status: Any) -> None:
         for name in ("", *SERVICES):

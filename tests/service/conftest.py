@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(root / "reduced", "ward(factor=2) | int8 | exhaustive | maxsim")
     fill(root / "staged", "fp32 | mean | maxsim(candidates=5)")
     shutil.copytree(root / "reduced", root / "broken")
-    codes = next((root / "broken").glob("segments/*/codes.*"))
+    codes = next((root / "broken").glob("segments/*/pack.bin"))
     codes.chmod(0o644)
     damaged = bytearray(codes.read_bytes())
     damaged[len(damaged) // 2] ^= 1

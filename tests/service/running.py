@@ -12,6 +12,10 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from colreduce_service.access import Access
+from colreduce_service.admission import Admission
+from colreduce_service.guard import Guard
+from colreduce_service.rates import Rates
 from numpy.typing import NDArray
 
 from colreduce import Client, Index
@@ -35,6 +39,11 @@ def fill(path: Path, recipe: str, documents: int = 60) -> None:
     with Index.create(path, recipe=recipe, dim=DIM) as index:
         texts = [f"text {number}" for number in range(documents)]
         index.add(ids, texts, embeddings=embeddings, metadata=metadata)
+
+
+def guarding(admission: Admission) -> Guard:
+    """Return a guard that lets everybody in, with the given places for searches."""
+    return Guard({"search": admission, "look": admission}, Access(None), Rates(0), str)
 
 
 class Running:

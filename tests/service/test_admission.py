@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 from colreduce_service.admission import Admission
-from colreduce_service.guard import Guard
 from grpc_health.v1 import health, health_pb2_grpc
 
 from colreduce import Client
 from colreduce.errors import DeadlineExceeded, Overloaded, Unavailable
 from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
+from tests.service.running import guarding
 
 QUERY = [[1.0, 0.0]]
 
@@ -41,7 +41,8 @@ class Place:
         self.slow = Slow()
         self.admission = Admission(workers=1, queue=2)
         self.admission.open()
-        self.server = grpc.server(ThreadPoolExecutor(16), interceptors=[Guard(self.admission, str)])
+        self.guard = guarding(self.admission)
+        self.server = grpc.server(ThreadPoolExecutor(16), interceptors=[self.guard])
         search_pb2_grpc.add_SearchServicer_to_server(self.slow, self.server)
         health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
@@ -60,6 +61,7 @@ def place() -> Iterator[Place]:
     yield made
     made.slow.go_on.set()
     made.server.stop(0).wait()
+    made.guard.close()
 
 
 def test_beyond_the_queue_requests_are_turned_away_at_once_and_health_answers(
@@ -156,5 +158,5 @@ class Forever:
     def left(self) -> float:
         return 5.0
 
-    def check(self) -> None:
+    def check(self, needed: float = 0.0) -> None:
         return None

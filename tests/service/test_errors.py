@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 import pytest
 from colreduce_service.admission import Admission
-from colreduce_service.guard import Guard
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -19,6 +18,7 @@ from colreduce import Client, errors
 from colreduce.errors import BadInput, ColreduceError, ServiceError
 from colreduce.rpc.status import STATUSES, status_of
 from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
+from tests.service.running import guarding
 
 
 class Raising(search_pb2_grpc.SearchServicer):
@@ -35,7 +35,8 @@ class Raising(search_pb2_grpc.SearchServicer):
 def raising(error: Exception) -> Iterator[str]:
     admission = Admission(1, 1)
     admission.open()
-    server = grpc.server(ThreadPoolExecutor(2), interceptors=[Guard(admission, str)])
+    guard = guarding(admission)
+    server = grpc.server(ThreadPoolExecutor(2), interceptors=[guard])
     search_pb2_grpc.add_SearchServicer_to_server(Raising(error), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -43,6 +44,7 @@ def raising(error: Exception) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
     finally:
         server.stop(0).wait()
+        guard.close()
 
 
 def failed(address: str) -> grpc.RpcError:

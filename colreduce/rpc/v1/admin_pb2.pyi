@@ -221,6 +221,7 @@ class DescribeResponse(google.protobuf.message.Message):
     BYTES_FIELD_NUMBER: builtins.int
     LOSSES_FIELD_NUMBER: builtins.int
     NOTES_JSON_FIELD_NUMBER: builtins.int
+    LEDGER_JSON_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
     generation: builtins.int
@@ -247,6 +248,10 @@ class DescribeResponse(google.protobuf.message.Message):
     """Bytes that a document's vectors would take on average unreduced in single precision."""
     notes_json: builtins.str
     """What else was written down about it, as a JSON object."""
+    ledger_json: builtins.str
+    """The loss ledger that was measured when it was built, with the interval of every figure, as a
+    JSON object. Empty when there is none.
+    """
     @property
     def encoder(self) -> global___Encoder:
         """The encoder it was built with. Not set when it was built from vectors alone."""
@@ -287,8 +292,9 @@ class DescribeResponse(google.protobuf.message.Message):
         bytes: collections.abc.Mapping[builtins.str, builtins.int] | None = ...,
         losses: collections.abc.Iterable[global___StageLoss] | None = ...,
         notes_json: builtins.str = ...,
+        ledger_json: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["encoder", b"encoder"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "dim", b"dim", "documents", b"documents", "encoder", b"encoder", "generation", b"generation", "losses", b"losses", "name", b"name", "notes_json", b"notes_json", "raw_bytes_per_doc", b"raw_bytes_per_doc", "recipe", b"recipe", "seed", b"seed", "segments", b"segments", "text_queries", b"text_queries", "text_queries_problem", b"text_queries_problem", "tokens_per_doc", b"tokens_per_doc", "vectors_per_doc", b"vectors_per_doc", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bytes", b"bytes", "dim", b"dim", "documents", b"documents", "encoder", b"encoder", "generation", b"generation", "ledger_json", b"ledger_json", "losses", b"losses", "name", b"name", "notes_json", b"notes_json", "raw_bytes_per_doc", b"raw_bytes_per_doc", "recipe", b"recipe", "seed", b"seed", "segments", b"segments", "text_queries", b"text_queries", "text_queries_problem", b"text_queries_problem", "tokens_per_doc", b"tokens_per_doc", "vectors_per_doc", b"vectors_per_doc", "versions", b"versions"]) -> None: ...
 
 global___DescribeResponse = DescribeResponse
