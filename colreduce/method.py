@@ -30,15 +30,16 @@ def parameter(
     high: float | None = None,
     above: float | None = None,
     choices: tuple[Any, ...] | None = None,
+    words: tuple[str, ...] = (),
     shown: bool = False,
 ) -> Any:
     """Declare a parameter: its default, what it means, and the values it may take.
 
-    ``low`` and ``high`` are inclusive, ``above`` is exclusive. One that is ``shown`` is written
-    into a recipe line even when it has its default.
+    ``low`` and ``high`` are inclusive, ``above`` is exclusive. ``words`` may stand in place of a
+    number. One that is ``shown`` is written into a recipe line even when it has its default.
     """
     rules = {"says": says, "low": low, "high": high, "above": above, "choices": choices}
-    rules["shown"] = shown
+    rules |= {"words": words, "shown": shown}
     return dataclasses.field(default=default, metadata=rules)
 
 
@@ -97,6 +98,10 @@ def _checked(method: str, field: dataclasses.Field[Any], hinted: Any, value: Any
         names = " or ".join(kind.__name__ for kind in wanted)
         raise BadParameter(f"{where}: wanted {names}, got {type(value).__name__}")
     rules = field.metadata
+    if rules.get("words") and isinstance(value, str):
+        if value in rules["words"]:
+            return value
+        raise BadParameter(f"{where}: wanted a number or {' or '.join(rules['words'])}")
     if rules.get("choices") and value not in rules["choices"]:
         raise BadParameter(f"{where}:{hint(str(value), map(str, rules['choices']))}")
     if isinstance(value, float) and not math.isfinite(value):

@@ -135,6 +135,9 @@ def _range(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> str:
         return ", ".join(f"`{_shown(choice)}`" for choice in rules["choices"])
     hinted = hints[field.name]
     kinds = [kind for kind in get_args(hinted) or (hinted,) if kind is not type(None)]
+    instead = [f"`{word}`" for word in rules.get("words", ())]
+    if instead:
+        kinds.remove(str)
     words = {int: "whole number", float: "number", str: "text", bool: "`true`, `false`"}
     bounds = [
         f"{sign} {rules[rule]:g}"
@@ -142,7 +145,7 @@ def _range(field: dataclasses.Field[Any], hints: Mapping[str, Any]) -> str:
         if rules.get(rule) is not None
     ]
     named = " or ".join(words.get(kind, getattr(kind, "__name__", str(kind))) for kind in kinds)
-    return " ".join([named, " and ".join(bounds)]).strip()
+    return " or ".join([" ".join([named, " and ".join(bounds)]).strip(), *instead])
 
 
 def _bases(methods: Iterable[type[Method]]) -> dict[type, list[dataclasses.Field[Any]]]:

@@ -58,6 +58,12 @@ def show_ledger(screen: Screen, ledger: Mapping[str, Any]) -> None:
         f"on {queries['count']} {KINDS[queries['kind']]}; in brackets the "
         f"{ledger['level']:.0%} interval"
     )
+    curve = ledger["candidates"]
+    shown = list(zip(curve["counts"], curve["recall"], strict=True))[
+        :: max(1, len(curve["counts"]) // 5)
+    ]
+    found = ", ".join(f"{count}: {part:.1%}" for count, part in shown)
+    screen.line(f"of the best ten among so many candidates: {found}")
     whole = ledger["lost"][measure]
     blamed = f", most of it at {ledger['blame']}" if ledger["blame"] else ""
     screen.line(f"lost from end to end: {_spread(whole)}{blamed}")

@@ -7,7 +7,8 @@ index, so nothing is read or encoded twice. What the finished index answers comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +21,7 @@ from colreduce.evaluate.levels import level_names
 from colreduce.evaluate.rows import AGREEMENT
 from colreduce.evaluate.statistics import LEVEL, Interval, bootstrap_columns
 from colreduce.index import Index
+from colreduce.index.auto import COUNTS, usual_candidates
 from colreduce.index.ledger import packed
 from colreduce.index.search import Asked
 from colreduce.pipeline import Passed
@@ -74,36 +76,60 @@ class LedgerMaker:
         errors: list[NDArray[np.float64] | None] = [
             _errors(level, stages.followed[0]) for level in stages.followed
         ]
-        first, final = self._answers()
+        curve = self._curve(exact)
+        first, final = self._answers(usual_candidates(self._index.recipe, {"candidates": curve}))
         recipe = self._index.recipe
         names = [*recipe.first_stages, recipe.fusion] if recipe.fusion else recipe.first_stages
         kinds += [("first_stage", " | ".join(map(str, names))), ("rerank", str(recipe.reranker))]
         kept += [_overlap(first, exact), _overlap(final, exact)]
         errors += [None, None]
         ledger = self._plain(kinds, np.stack(kept, axis=1), errors, seed)
+        ledger["candidates"] = curve
         ledger["seconds"] = self._seconds + perf_counter() - started
         arrays = {"queries": self._asking.vectors.tokens.numpy().astype("<f2")}
         arrays["lengths"] = self._asking.vectors.lengths.numpy().astype("<i4")
         self._index.note(packed(ledger, arrays))
         return ledger
 
-    def _answers(self) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    def _curve(self, exact: NDArray[np.int64]) -> dict[str, list[float]]:
+        """Return how much of the best ten is among the first so many candidates."""
+        counts = [count for count in COUNTS if count < self._seen] or [self._seen]
+        shares = np.zeros((len(self._asking), len(counts)))
+        for query, (asked, hidden) in enumerate(self._asked(counts[-1] + 1)):
+            found = self._index.view.candidates(asked).rows
+            found = found[found != hidden]
+            for column, count in enumerate(counts):
+                there = np.isin(exact[query], found[:count])
+                shares[query, column] = there.mean()
+        return {"counts": counts, "recall": shares.mean(0).tolist()}
+
+    def _answers(self, wanted: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
         """Return the best rows among each query's candidates, and those that the index answers."""
         view = self._index.view
         first, final = [], []
-        wanted = max(self._index.recipe.reranker.candidates, DEPTH + 1)
-        rows_of = {view.id_of(row): row for row in range(len(view.live))}
-        for vectors, text, source in zip(
-            self._asking.vectors.unpack(), self._asking.texts, self._asking.sources, strict=True
-        ):
-            asked = Asked(self._index.pipeline.asked(vectors, text), DEPTH + 1, wanted)
+        for asked, hidden in self._asked(max(wanted, DEPTH + 1)):
             found = view.candidates(asked).rows
-            found = found[found != rows_of[source]]
+            found = found[found != hidden]
             scores = view.scorer(asked.query.vectors, found)(np.arange(len(found)))
             first.append(found[np.argsort(-scores, kind="stable")[:DEPTH]])
-            hits = [rows_of[hit.id] for hit in view.search(asked) if hit.id != source]
-            final.append(np.array(hits[:DEPTH], dtype=np.int64))
+            hits = np.array([self._rows[hit.id] for hit in view.search(asked)], dtype=np.int64)
+            final.append(hits[hits != hidden][:DEPTH])
         return first, final
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        """Return the row of every document of the finished index."""
+        view = self._index.view
+        return {view.id_of(row): row for row in range(len(view.live))}
+
+    def _asked(self, candidates: int) -> Iterator[tuple[Asked, int]]:
+        """Yield every query as the index takes it, and the row that is hidden from it."""
+        asking = self._asking
+        for vectors, text, source in zip(
+            asking.vectors.unpack(), asking.texts, asking.sources, strict=True
+        ):
+            query = self._index.pipeline.asked(vectors, text)
+            yield Asked(query, DEPTH + 1, candidates), self._rows[source]
 
     def _plain(
         self,

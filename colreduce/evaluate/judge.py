@@ -107,7 +107,7 @@ class Judge:
 
     def _asked(self, index: Index) -> list[Asked]:
         """Return the queries as the index takes them, each with its text where that is known."""
-        wanted = getattr(index.recipe.reranker, "candidates", self.depth)
+        wanted = index.candidates
         vectors = self.collection.queries.unpack()
         return [
             Asked(index.pipeline.asked(one, text), self.depth, wanted)

@@ -18,9 +18,11 @@ from colreduce.errors import BadInput, NotFound
 from colreduce.filters import Filter
 from colreduce.filters import parse as parse_filter
 from colreduce.index import describe, limits
+from colreduce.index.auto import AUTO, usual_candidates
 from colreduce.index.batch import Batch
 from colreduce.index.build import Watch
 from colreduce.index.identity import check_identity, versions
+from colreduce.index.ledger import kept_ledger
 from colreduce.index.maintain import merge
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.index.upkeep import Upkeep
@@ -253,9 +255,8 @@ class Index:
         check   is called between the steps of the search, and raises to stop it
         """
         limits.check_number(k, "k", limits.MAX_K)
-        usual = self.recipe.reranker.candidates
         wanted = limits.check_number(
-            usual if candidates is None else candidates, "candidates", limits.MAX_CANDIDATES
+            self._usual if candidates is None else candidates, "candidates", limits.MAX_CANDIDATES
         )
         passing = None if filter is None else parse_filter(filter)
         embedded = embed_queries(
@@ -267,6 +268,11 @@ class Index:
             Asked(self._pipeline.asked(vectors, text), k, max(wanted, k), exact, passing, check)
             for vectors, text in embedded
         ]
+
+    @property
+    def candidates(self) -> int:
+        """Return how many candidates a search takes that does not say."""
+        return self._usual
 
     @property
     def view(self) -> View:
@@ -378,6 +384,8 @@ class Index:
         snapshot = self._store.snapshot()
         if snapshot.segments and not self._pipeline.states:
             self._pipeline = self._load_pipeline()
+        asks = self.recipe.reranker.candidates == AUTO
+        self._usual = usual_candidates(self.recipe, kept_ledger(snapshot) if asks else None)
         return View(snapshot, self._pipeline, known)
 
     def _load_encoder(self) -> Encoder:

@@ -18,9 +18,17 @@ Scorer: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Reranker(Method):
-    """Decides which candidates are scored exactly and in which order they are returned."""
+    """Decides which candidates are scored exactly and in which order they are returned.
 
-    candidates: int = parameter(200, "documents asked of the first stage", low=1, high=10_000)
+    ``candidates="auto"`` takes the number that the index' own recall curve needs for ``recall``.
+    """
+
+    candidates: int | str = parameter(
+        200, "documents asked of the first stage", low=1, high=10_000, words=("auto",)
+    )
+    recall: float = parameter(
+        0.98, "with auto: share of the best ten that must be among them", above=0, high=1
+    )
 
     @abstractmethod
     def rank(

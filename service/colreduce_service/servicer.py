@@ -105,7 +105,7 @@ def _search(
     limits.check_count(k, limits.K, "k", "k")
     if candidates is not None:
         limits.check_count(candidates, limits.CANDIDATES, "candidates", "candidates")
-    asked = candidates or collection.index.recipe.reranker.candidates
+    asked = candidates or collection.index.candidates
     call.cost += sum(1 if isinstance(one, str) else len(one) for one in queries) * asked
     with call.stage("search"):
         return collection.search(

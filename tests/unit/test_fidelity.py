@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from colreduce import Index
+from colreduce import Index, Recipe
+from colreduce.errors import BadParameter
 from colreduce.evaluate.fidelity import LedgerMaker
 from colreduce.evaluate.held_out import MOST, draw
 from colreduce.ragged import Ragged
@@ -137,3 +138,35 @@ def test_texts_without_a_whole_sentence_give_runs_of_vectors():
     rows = batch.unpack()[int(asking.sources[0])]
     first = asking.vectors.unpack()[0]
     assert any(torch.equal(first, rows[start : start + len(first)]) for start in range(13))
+
+
+def test_auto_takes_as_many_candidates_as_the_curve_of_the_index_asks_for(tmp_path):
+    recipe = 'int8 | mean | maxsim(candidates="auto", recall=0.9)'
+    ledger, index = ledger_of(tmp_path, recipe)
+    curve = ledger["candidates"]
+    assert curve["recall"] == sorted(curve["recall"])
+    with index:
+        chosen = index.candidates
+        place = curve["counts"].index(chosen)
+        assert curve["recall"][place] >= 0.9
+        assert place == 0 or curve["recall"][place - 1] < 0.9
+        [asked] = index.ask([torch.ones(2, DIM)])
+        assert asked.candidates == chosen
+        [told] = index.ask([torch.ones(2, DIM)], candidates=33)
+        assert told.candidates == 33
+    final = ledger["stages"][-2]["values"]["agreement@10"]["value"]
+    assert final >= 0.85
+    with Index.open(tmp_path / "idx") as opened:
+        assert opened.candidates == chosen
+
+
+def test_auto_without_a_curve_takes_a_number_that_is_said(tmp_path):
+    recipe = 'int8 | mean | maxsim(candidates="auto")'
+    with Index.create(tmp_path / "idx", recipe=recipe, dim=DIM) as index:
+        assert index.candidates == 500
+
+
+def test_a_word_that_is_no_number_of_candidates_is_refused():
+    with pytest.raises(BadParameter, match="wanted a number or auto"):
+        Recipe.parse('maxsim(candidates="many")')
+    assert str(Recipe.parse('maxsim(candidates="auto")')).endswith('maxsim(candidates="auto")')
