@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from benchmarks import common
@@ -112,7 +113,10 @@ def _picture(results: dict[str, dict[str, Any]]) -> None:
 
 
 def _points(axis: Any, rows: list[dict[str, Any]], field: str, label: str) -> None:
+    logs = [math.log(row[field]) for row in rows]
+    middle = (min(logs) + max(logs)) / 2
     for number, row in enumerate(sorted(rows, key=lambda one: one[field])):
+        leftwards = math.log(row[field]) > middle  # so that no name runs out of the picture
         ours = row["peer"].startswith("colreduce")
         colour = "#d1495b" if ours else "#30638e"
         axis.plot(row[field], row["nDCG@10"], "o", color=colour, markersize=6)
@@ -120,7 +124,8 @@ def _points(axis: Any, rows: list[dict[str, Any]], field: str, label: str) -> No
             row["peer"],
             (row[field], row["nDCG@10"]),
             textcoords="offset points",
-            xytext=(6, 5 if number % 2 else -11),
+            xytext=(-6 if leftwards else 6, 5 if number % 2 else -11),
+            horizontalalignment="right" if leftwards else "left",
             fontsize=7,
             color=colour,
         )
