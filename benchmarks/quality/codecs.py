@@ -38,8 +38,12 @@ ALL = (
     "binary",
 )
 SMALL = ("fp32", "int8", "int4(group=32)", "residual(bits=4)", "residual(bits=2)", "pq(parts=32)")
+TINY = ("fp32", "int4", "residual(bits=2)", "pq(parts=32)")
 REDUCED = {
     "ward(factor=4)": ("fp32", *ALL),
+    "stopwords | ward(average={twelfth})": TINY,
+    "stopwords | cover(average={twelfth})": TINY,
+    "stopwords | punctuation | ward(average={twelfth})": TINY,
     "ward(factor=8)": SMALL,
     "ward(factor=12)": SMALL,
     "cover(factor=12)": SMALL,
@@ -83,6 +87,7 @@ def measure(task: Task, line: str, left: Ragged, best: Any) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dataset", required=True)
+    parser.add_argument("--reduced", nargs="*", help="only reducers that begin with one of these")
     asked = parser.parse_args()
     task, exact = load_task(asked.dataset)
     unreduced = scores(task, task.documents)
@@ -102,6 +107,8 @@ def main() -> None:
     }
     known = {(row["reduced"], row["codec"]) for row in kept["rows"]}
     for template, codecs in REDUCED.items():
+        if asked.reduced and not template.startswith(tuple(asked.reduced)):
+            continue
         line = template.replace("{twelfth}", f"{whole / 12:.0f}")
         lines = [*codecs, *(f"rotate | {codec}" for codec in codecs if codec != "fp32")]
         missing = [codec for codec in lines if (line, codec) not in known]

@@ -50,8 +50,9 @@ def _head() -> list[str]:
         "is among the first c candidates. `R@100` and `nDCG@10` are those of the candidates after",
         "exact reranking, so what is missing there was lost by the first stage. `no rerank` is",
         "nDCG@10 of the first stage's own order. Bytes are per document, and apart from them",
-        "`shared` is held once per index. Milliseconds are the median of single queries over the",
-        "whole corpus in one segment on a shared machine: compare them within a table only.",
+        "`shared` is held once per index. Milliseconds are processor time on one thread, the",
+        "median of single queries over the whole corpus in one segment: compare them within a",
+        "table only.",
         "",
     ]
 
@@ -103,7 +104,8 @@ def _picture(results: dict[str, dict[str, Any]]) -> None:
     axes[0][0].set_ylabel("share of the exact top 10 among the candidates")
     axes[1][0].set_ylabel("share of the exact top 10 among 100 candidates")
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, frameon=False)
+    columns = 2 * len(results) - 1
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
     figure.savefig(common.RESULTS / "first_stages.png", dpi=130)
     plt.close(figure)
 

@@ -231,16 +231,21 @@ def codec_picture(results: dict[str, dict[str, Any]]) -> None:
     figure, axes = plt.subplots(
         1, len(results), figsize=(5.4 * len(results), 4.8), squeeze=False, layout="constrained"
     )
+    lines = [re.sub(r"average=\d+", "average=1/12", one) for one in _reduced(results)]
+    colours = {line: f"C{number}" for number, line in enumerate(dict.fromkeys(lines))}
+    named: dict[str, Any] = {}
     for axis, (name, result) in zip(axes[0], results.items(), strict=True):
         points = []
-        for reduced in dict.fromkeys(row["reduced"] for row in result["rows"]):
+        for reduced in _reduced({name: result}):
             rows = [row for row in result["rows"] if row["reduced"] == reduced]
             curve = [
                 (row["bytes_per_doc"], 100 * row["nDCG@10"] / result["pca"]["nDCG@10"])
                 for row in rows
             ]
             points += curve
-            axis.plot(*zip(*curve, strict=True), "o", markersize=4, label=reduced)
+            line = re.sub(r"average=\d+", "average=1/12", reduced)
+            [drawn] = axis.plot(*zip(*curve, strict=True), "o", markersize=4, color=colours[line])
+            named.setdefault(line, drawn)
         axis.step(*zip(*front(points), strict=True), where="post", color="black", linewidth=0.8)
         axis.axvline(result["text_bytes_per_doc"], color="#888888", linestyle=":")
         axis.annotate(
@@ -255,9 +260,15 @@ def codec_picture(results: dict[str, dict[str, Any]]) -> None:
         axis.set(title=name, xlabel="vector bytes per document", xscale="log", ylim=(85, 103))
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("nDCG@10, % of all vectors' after PCA")
-    axes[0][0].legend(fontsize=7, loc="lower right")
+    figure.legend(named.values(), named, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(common.RESULTS / "codecs.png", dpi=120)
     plt.close(figure)
+
+
+def _reduced(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the lines of reducers, each once, in their order."""
+    rows = (row for result in results.values() for row in result["rows"])
+    return list(dict.fromkeys(row["reduced"] for row in rows))
 
 
 def plotting() -> Any:
