@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from colreduce.embed import Encoder, load_encoder
@@ -23,10 +22,10 @@ from colreduce.index.batch import Batch
 from colreduce.index.build import Watch
 from colreduce.index.identity import check_identity, versions
 from colreduce.index.ledger import kept_ledger
+from colreduce.index.loading import stored_encoder, stored_pipeline
 from colreduce.index.maintain import merge
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.index.upkeep import Upkeep
-from colreduce.method import State
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
@@ -50,7 +49,7 @@ class Index:
         self.upkeep = Upkeep(store, self.merge)
         self.recipe = Recipe.from_dict(store.config["recipe"])
         self.dim = int(store.config["dim"])
-        self._pipeline = self._load_pipeline()
+        self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
         self._view = self._open_view({})
 
     @classmethod
@@ -144,7 +143,7 @@ class Index:
         """Return the encoder, loading it the first time."""
         with self._guard:
             if self._encoder is None:
-                self._encoder = self._load_encoder()
+                self._encoder = stored_encoder(self._store.config)
             return self._encoder
 
     def use_encoder(self, encoder: Encoder) -> None:
@@ -177,7 +176,7 @@ class Index:
 
     def forget(self) -> None:
         """Undo a `fit` whose documents never arrived."""
-        self._pipeline = self._load_pipeline()
+        self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
 
     def add(
         self,
@@ -383,36 +382,10 @@ class Index:
     ) -> None:
         self.close()
 
-    def _load_pipeline(self) -> Pipeline:
-        states: dict[str, State] = {
-            key: {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-            for key, arrays in self._store.snapshot().models.items()
-            if key in dict(self.recipe.keyed())
-        }
-        return Pipeline(self.recipe, states)
-
     def _open_view(self, known: Mapping[str, OpenSegment]) -> View:
         snapshot = self._store.snapshot()
         if snapshot.segments and not self._pipeline.states:
-            self._pipeline = self._load_pipeline()
+            self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
         asks = self.recipe.reranker.candidates == AUTO
         self._usual = usual_candidates(self.recipe, kept_ledger(snapshot) if asks else None)
         return View(snapshot, self._pipeline, known)
-
-    def _load_encoder(self) -> Encoder:
-        source = self._store.config.get("encoder_source")
-        if self._store.config.get("encoder") is None:
-            raise BadInput(
-                "this index was built from vectors, so it cannot encode text: "
-                "give vectors instead of text",
-                field="query",
-            )
-        if source is None:
-            raise BadInput(
-                "this index was built with a model that was already loaded: "
-                "open it with Index.open(path, encoder=model) to use text",
-                field="encoder",
-            )
-        loaded = load_encoder(source)
-        check_identity(self._store.config["encoder"], loaded)
-        return loaded

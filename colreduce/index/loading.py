@@ -1,0 +1,47 @@
+"""What an index reads back of itself: the methods as they learned, and its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from colreduce.embed import Encoder, load_encoder
+from colreduce.errors import BadInput
+from colreduce.index.identity import check_identity
+from colreduce.method import State
+from colreduce.pipeline import Pipeline
+from colreduce.recipe import Recipe
+from colreduce.store import Snapshot
+
+
+def stored_pipeline(recipe: Recipe, snapshot: Snapshot) -> Pipeline:
+    """Return a recipe with what its methods learned when the index was founded."""
+    keys = dict(recipe.keyed())
+    states: dict[str, State] = {
+        key: {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        for key, arrays in snapshot.models.items()
+        if key in keys
+    }
+    return Pipeline(recipe, states)
+
+
+def stored_encoder(config: Mapping[str, Any]) -> Encoder:
+    """Load the model that the index was built with, or say why that cannot be."""
+    source = config.get("encoder_source")
+    if config.get("encoder") is None:
+        raise BadInput(
+            "this index was built from vectors, so it cannot encode text: "
+            "give vectors instead of text",
+            field="query",
+        )
+    if source is None:
+        raise BadInput(
+            "this index was built with a model that was already loaded: "
+            "open it with Index.open(path, encoder=model) to use text",
+            field="encoder",
+        )
+    loaded = load_encoder(source)
+    check_identity(config["encoder"], loaded)
+    return loaded
