@@ -113,14 +113,6 @@ class FirstStage(Method):
         have been kept.
         """
 
-    def about(self, parts: Sequence[Parts], state: State) -> dict[str, Any]:
-        """Say what is not in the recipe, as plain values.
-
-        chosen    sentences on what was chosen by itself when the stage was fitted
-        segments  how the segments are kept: a form in words -> how many have it
-        """
-        return {"chosen": [], "segments": {}}
-
     def assemble(self, searchers: Sequence[Searcher]) -> list[Searcher]:
         """Let the segments of one view know of each other; return the searchers to ask.
 

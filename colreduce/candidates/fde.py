@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 # Tokens that are more alike than this crowd into few blocks unless they are centred first.
 CROWDED = 0.5
 
-# Where the state keeps how alike the sample's tokens were.
-ALIKE = "mean_cosine"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Fde(SingleVector):
@@ -60,22 +57,7 @@ class Fde(SingleVector):
     def fit_vectors(self, sample: Documents, *, seed: int) -> State:
         """Draw the planes and projections, and find out whether tokens must be centred."""
         batch = self._of(sample)
-        alike = mean_cosine(batch.tokens)
-        centred = self.center == "on" or (self.center == "auto" and alike > CROWDED)
-        if centred:
-            log.info("the tokens' mean cosine is %.2f: they are centred before hashing", alike)
-        centre = batch.tokens.float().mean(0) if centred else None
-        drawn = draw(self._config(batch.dim), seed, centre)
-        return {**drawn, ALIKE: torch.tensor([alike])}
-
-    def choices(self, state: State) -> list[str]:
-        """Say whether tokens are centred, and why."""
-        if ALIKE not in state:
-            return []
-        done = "are centred" if "centre" in state else "are not centred"
-        alike = f"their mean cosine is {float(state[ALIKE]):.2f}"
-        why = f"auto centres above {CROWDED}" if self.center == "auto" else f"center={self.center}"
-        return [f"tokens {done} before hashing: {alike}, {why}"]
+        return draw(self._config(batch.dim), seed, self._centre(batch))
 
     def documents(self, documents: Documents, state: State) -> Iterator[Tensor]:
         """Encode the documents; merged vectors weigh as much as the tokens they stand for."""
@@ -102,8 +84,14 @@ class Fde(SingleVector):
             final=self.final,
         )
 
-
-def mean_cosine(tokens: Tensor) -> float:
-    """Return the mean cosine of all pairs of tokens: the squared length of the mean direction."""
-    units = torch.nn.functional.normalize(tokens.float(), dim=1, eps=1e-12)
-    return float(units.mean(0).square().sum())
+    def _centre(self, batch: Ragged) -> Tensor | None:
+        """Return the mean token if tokens are to be centred."""
+        if self.center == "off":
+            return None
+        units = torch.nn.functional.normalize(batch.tokens.float(), dim=1, eps=1e-12)
+        # The mean cosine of all pairs is the squared length of the mean direction.
+        alike = float(units.mean(0).square().sum())
+        if self.center == "auto" and alike <= CROWDED:
+            return None
+        log.info("the tokens' mean cosine is %.2f: they are centred before they are hashed", alike)
+        return batch.tokens.float().mean(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,15 +94,6 @@ class SingleVector(FirstStage):
     ) -> Mapping[str, Part]:
         """Let the store move its rows."""
         return self._store.merge(segments, _learned(state))
-
-    def about(self, parts: Sequence[Parts], state: State) -> dict[str, Any]:
-        """Say how the store keeps each segment."""
-        forms = Counter(self._store.form(one) for one in parts if one.documents)
-        return {"chosen": self.choices(state), "segments": dict(forms)}
-
-    def choices(self, state: State) -> list[str]:
-        """Say what was chosen when the vectors were fitted."""
-        return []
 
 
 def _learned(state: State) -> State:

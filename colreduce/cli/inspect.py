@@ -49,8 +49,6 @@ def _show(screen: Screen, about: dict[str, Any]) -> None:
             f"{about['vectors_per_doc']:.1f} per document, "
             f"of {about['tokens_per_doc']:.1f} tokens, {about['dim']} wide as encoded",
         ),
-        ("candidates", f"{about['candidates']['number']:,}: {about['candidates']['why']}"),
-        *(("first stage", _first_stage(one)) for one in about["first_stages"]),
         ("seed", str(about["seed"])),
         ("built with", versions),
     ]
@@ -65,11 +63,3 @@ def _show(screen: Screen, about: dict[str, Any]) -> None:
     if losses:
         screen.heading("Losses against exact search, measured when it was built")
         show_losses(screen, losses)
-
-
-def _first_stage(about: dict[str, Any]) -> str:
-    """Say in a line what a first stage chose, and how its segments are kept."""
-    kept = [f"{form} in {number} of them" for form, number in about["segments"].items()]
-    if len(kept) == 1:
-        kept = list(about["segments"])
-    return "; ".join([about["method"], *about["chosen"], *kept])

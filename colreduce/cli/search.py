@@ -17,20 +17,6 @@ if TYPE_CHECKING:
     from colreduce.index import Hit, Index
 
 
-class Candidates(click.ParamType[int | str]):
-    """A whole number from 1 on, or the word auto."""
-
-    name = "candidates"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | str:
-        """Read the number or the word."""
-        if value == "auto":
-            return "auto"
-        return click.IntRange(min=1).convert(value, param, ctx)
-
-
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.argument("text", required=False)
@@ -39,10 +25,9 @@ class Candidates(click.ParamType[int | str]):
 )
 @click.option(
     "--candidates",
-    type=Candidates(),
-    metavar="N|auto",
-    help="Documents asked of the first stage; auto goes by the index' recall curve. "
-    "Default: what the recipe says.",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Documents asked of the first stage. Default: what the recipe says.",
 )
 @click.option(
     "--filter",
@@ -67,7 +52,7 @@ def search(
     folder: Path,
     text: str | None,
     k: int,
-    candidates: int | str | None,
+    candidates: int | None,
     filter: str | None,
     exact: bool,
     query_vectors: Path | None,

@@ -15,16 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.evaluate import drift
+from colreduce.evaluate.held_out import SENTENCES, Asking
 from colreduce.evaluate.ledger import StageRanker
 from colreduce.evaluate.levels import level_names
 from colreduce.evaluate.rows import AGREEMENT
-from colreduce.evaluate.scoring import overlaps
 from colreduce.evaluate.statistics import LEVEL, Interval, bootstrap_columns
-from colreduce.index import Index, auto
-from colreduce.index.held_out import SENTENCES, Asking
+from colreduce.index import Index
+from colreduce.index.auto import COUNTS, usual_candidates
 from colreduce.index.ledger import packed
-from colreduce.index.recall import curve
 from colreduce.index.search import Asked
 from colreduce.pipeline import Passed
 
@@ -74,42 +72,36 @@ class LedgerMaker:
         stages = self._ranker.finish()
         exact = stages.rankings[0].rows
         kinds = level_names(self._index.recipe)
-        kept = [overlaps(one.rows, exact) for one in stages.rankings]
+        kept = [_overlap(one.rows, exact) for one in stages.rankings]
         errors: list[NDArray[np.float64] | None] = [
             _errors(level, stages.followed[0]) for level in stages.followed
         ]
-        measured = self._curve(exact)
-        first, final = self._answers(self._usual(measured))
+        curve = self._curve(exact)
+        first, final = self._answers(usual_candidates(self._index.recipe, {"candidates": curve}))
         recipe = self._index.recipe
         names = [*recipe.first_stages, recipe.fusion] if recipe.fusion else recipe.first_stages
         kinds += [("first_stage", " | ".join(map(str, names))), ("rerank", str(recipe.reranker))]
-        kept += [overlaps(first, exact), overlaps(final, exact)]
+        kept += [_overlap(first, exact), _overlap(final, exact)]
         errors += [None, None]
         ledger = self._plain(kinds, np.stack(kept, axis=1), errors, seed)
-        ledger["candidates"] = measured
-        again = drift.measure(self._index)
-        arrays: dict[str, NDArray[Any]] = {}
-        if again is not None:
-            ledger["sample"], arrays = again.to_keep(self._index.view.snapshot.manifest.next_seq)
+        ledger["candidates"] = curve
         ledger["seconds"] = self._seconds + perf_counter() - started
+        arrays = {"queries": self._asking.vectors.tokens.numpy().astype("<f2")}
+        arrays["lengths"] = self._asking.vectors.lengths.numpy().astype("<i4")
         self._index.note(packed(ledger, arrays))
         return ledger
 
-    def _curve(self, exact: NDArray[np.int64]) -> dict[str, Any]:
+    def _curve(self, exact: NDArray[np.int64]) -> dict[str, list[float]]:
         """Return how much of the best ten is among the first so many candidates."""
-        asked = list(self._asked(DEPTH))
-        queries, hidden = [one.query for one, _ in asked], [row for _, row in asked]
-        counts, recall = curve(self._index.view, queries, hidden, list(exact))
-        return {"counts": counts, "recall": recall}
-
-    def _usual(self, measured: dict[str, Any]) -> int:
-        """Return how many candidates a search will ask for once the ledger is kept."""
-        recipe = self._index.recipe
-        if recipe.reranker.candidates != auto.AUTO:
-            return int(recipe.reranker.candidates)
-        asked = {"kind": self._asking.kind, "count": len(self._asking)}
-        told = {**measured, "documents": self._seen, "queries": asked}
-        return auto.enough(told, recipe.reranker.recall, self._seen).number
+        counts = [count for count in COUNTS if count < self._seen] or [self._seen]
+        shares = np.zeros((len(self._asking), len(counts)))
+        for query, (asked, hidden) in enumerate(self._asked(counts[-1] + 1)):
+            found = self._index.view.candidates(asked).rows
+            found = found[found != hidden]
+            for column, count in enumerate(counts):
+                there = np.isin(exact[query], found[:count])
+                shares[query, column] = there.mean()
+        return {"counts": counts, "recall": shares.mean(0).tolist()}
 
     def _answers(self, wanted: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
         """Return the best rows among each query's candidates, and those that the index answers."""
@@ -174,6 +166,18 @@ class LedgerMaker:
             "blame": kinds[worst][1] if losses[worst].value > NOTHING else "",
             "trust": TRUST.get(asking.kind, TRUST_IN_SPANS),
         }
+
+
+def _overlap(
+    rows: NDArray[np.int64] | Sequence[NDArray[np.int64]], exact: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the share of exact search's best rows that is among these: [queries]."""
+    return np.array(
+        [
+            len(np.intersect1d(some, best)) / len(best)
+            for some, best in zip(rows, exact, strict=True)
+        ]
+    )
 
 
 def _errors(scores: NDArray[np.float32], exact: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -53,14 +53,6 @@ def best_per_document(similarities: Tensor, lengths: NDArray[np.int64]) -> NDArr
     return np.asarray(segment_max(similarities, on_device).cpu().numpy())
 
 
-def overlaps(
-    rows: Sequence[NDArray[np.int64]] | NDArray[np.int64],
-    wanted: Sequence[NDArray[np.int64]] | NDArray[np.int64],
-) -> NDArray[np.float64]:
-    """Return for each query the share of the wanted rows that is among its rows: [queries]."""
-    return np.array([np.isin(best, some).mean() for some, best in zip(rows, wanted, strict=True)])
-
-
 class TopRows:
     """The best rows of each query over all blocks seen; of equal scores the earlier row."""
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from colreduce.candidates.base import FirstStage
-from colreduce.index.build import ASSIGNMENT, CODES, FIRST, GRID, LENGTHS, ORIGINAL
+from colreduce.index.build import ASSIGNMENT, CODES, FIRST, LENGTHS, ORIGINAL
 from colreduce.index.ledger import kept_ledger, ledger_bytes
 from colreduce.index.sample import FILE as SAMPLE_FILE
-from colreduce.index.search import View, parts_of
+from colreduce.index.search import View
 from colreduce.recipe import Recipe
 from colreduce.store import Store
 
@@ -40,22 +39,9 @@ def describe(store: Store, view: View, recipe: Recipe) -> dict[str, Any]:
         "raw_bytes_per_doc": tokens * config["dim"] * 4 / rows if rows else 0.0,
         "bytes": parts,
         "bytes_per_doc": {name: size / rows if rows else 0.0 for name, size in parts.items()},
-        "candidates": {"number": view.choice.number, "why": view.choice.why},
-        "first_stages": first_stages(view),
         "notes": dict(snapshot.notes),
         "ledger": kept_ledger(snapshot),
     }
-
-
-def first_stages(view: View) -> list[dict[str, Any]]:
-    """Say of every first stage what it chose by itself, and how its segments are kept."""
-    found = []
-    for key, method in view.pipeline.recipe.keyed():
-        if isinstance(method, FirstStage):
-            parts = [parts_of(segment, key) for segment in view.filled]
-            about = method.about(parts, view.pipeline.states.get(key, {}))
-            found.append({"method": str(method), **about})
-    return found
 
 
 def bytes_by_part(store: Store, view: View) -> dict[str, int]:
@@ -71,7 +57,7 @@ def bytes_by_part(store: Store, view: View) -> dict[str, int]:
         for name, size in segment.bytes.items():
             if name.startswith(FIRST):
                 parts["first_stage"] += size
-            elif name.startswith((ASSIGNMENT, GRID)):
+            elif name.startswith(ASSIGNMENT):
                 apart["assignment"] += size
             elif name.startswith((CODES, LENGTHS)):
                 parts["vectors"] += size

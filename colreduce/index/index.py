@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal
 
 from torch import Tensor
@@ -15,19 +16,20 @@ from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, NotFound
 from colreduce.filters import Filter
 from colreduce.filters import parse as parse_filter
-from colreduce.index import auto, describe, limits, recall
+from colreduce.index import describe, limits
+from colreduce.index.auto import AUTO, usual_candidates
 from colreduce.index.batch import Batch
 from colreduce.index.build import Watch
-from colreduce.index.explain import explain
-from colreduce.index.identity import check_identity, founding
-from colreduce.index.loading import new_encoder, stored_encoder, stored_pipeline
+from colreduce.index.identity import check_identity, versions
+from colreduce.index.ledger import kept_ledger
+from colreduce.index.loading import stored_encoder, stored_pipeline
 from colreduce.index.maintain import merge
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.index.upkeep import Upkeep
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
-from colreduce.results import Document, Explanation, Hit
+from colreduce.results import Document, Hit
 from colreduce.store import Report, Store, verify
 
 
@@ -60,7 +62,7 @@ class Index:
         dim: int | None = None,
         seed: int = 0,
         store_texts: bool = True,
-        store_assignment: bool | None = None,
+        store_assignment: bool = False,
         keep_sample: bool = True,
         device: str = "auto",
     ) -> Index:
@@ -70,21 +72,28 @@ class Index:
         dim               the vectors' width, for an index that is given vectors only
         store_texts       keep the texts, compressed, so that they can be shown
         keep_sample       keep some documents as encoded, so that quality can be measured again
-        store_assignment  keep where every original token went, so that hits can be explained;
-                          when left out, only if texts cannot be encoded again to find that out
+        store_assignment  keep where every original token went, so that hits can be explained
         """
         chosen = Recipe.parse(recipe)
-        loaded = new_encoder(encoder, dim, device)
+        if (encoder is None) == (dim is None):
+            raise BadInput(
+                "wanted either encoder= (a model) or dim= (an index for vectors only)",
+                field="encoder",
+            )
+        loaded = None if encoder is None else load_encoder(encoder, device=device)
         width = loaded.dim if loaded is not None else dim
-        config = founding(
-            chosen,
-            loaded,
-            dim=limits.check_number(width, "dim", limits.MAX_DIM),
-            seed=seed,
-            store_texts=store_texts,
-            store_assignment=store_assignment,
-            keep_sample=keep_sample,
-        )
+        config = {
+            "recipe": chosen.to_dict(),
+            "recipe_line": str(chosen),
+            "dim": limits.check_number(width, "dim", limits.MAX_DIM),
+            "seed": seed,
+            "encoder": None if loaded is None else dict(loaded.identity),
+            "encoder_source": getattr(loaded, "source", None),
+            "store_texts": store_texts,
+            "store_assignment": store_assignment,
+            "keep_sample": keep_sample,
+            "versions": versions(),
+        }
         return cls(Store.create(Path(path), config), loaded)
 
     @classmethod
@@ -136,11 +145,6 @@ class Index:
             if self._encoder is None:
                 self._encoder = stored_encoder(self._store.config)
             return self._encoder
-
-    @property
-    def loaded_encoder(self) -> Encoder | None:
-        """Return the encoder if it is loaded already."""
-        return self._encoder
 
     def use_encoder(self, encoder: Encoder) -> None:
         """Encode texts with a loaded model, such as one that several indexes share."""
@@ -210,8 +214,6 @@ class Index:
             except BaseException:
                 batch.abort()
                 raise
-        if watch is None:  # who watches a build measures more than that
-            recall.keep_up(self)
         self.upkeep.look()
 
     def search(
@@ -219,14 +221,13 @@ class Index:
         query: str | Any,
         k: int = 10,
         *,
-        candidates: int | str | None = None,
+        candidates: int | None = None,
         exact: bool = False,
         filter: Filter | Mapping[str, Any] | str | None = None,
     ) -> list[Hit]:
         """Return the ``k`` best documents for a text or for query vectors [q, d].
 
-        candidates  documents asked of the first stage; the recipe's number when left out, and with
-                    ``"auto"`` the number that the index' own recall curve asks for
+        candidates  documents asked of the first stage; the recipe's number when left out
         exact       score every document, whatever the recipe says
         filter      what the metadata must be, such as ``{"year": {"gte": 2019}}`` or
                     ``"year >= 2019 and lang in (en, de)"``
@@ -239,7 +240,7 @@ class Index:
         queries: Sequence[str | Any],
         k: int = 10,
         *,
-        candidates: int | str | None = None,
+        candidates: int | None = None,
         exact: bool = False,
         filter: Filter | Mapping[str, Any] | str | None = None,
     ) -> list[list[Hit]]:
@@ -252,7 +253,7 @@ class Index:
         queries: Sequence[str | Any],
         k: int = 10,
         *,
-        candidates: int | str | None = None,
+        candidates: int | None = None,
         exact: bool = False,
         filter: Filter | Mapping[str, Any] | str | None = None,
         encode: Callable[[Sequence[str]], Sequence[Tensor]] | None = None,
@@ -264,9 +265,9 @@ class Index:
         check   is called between the steps of the search, and raises to stop it
         """
         limits.check_number(k, "k", limits.MAX_K)
-        asked = self._view.usual if candidates is None else candidates
-        number = self._view.needed.number if asked == auto.AUTO else asked
-        wanted = limits.check_number(number, "candidates", limits.MAX_CANDIDATES)
+        wanted = limits.check_number(
+            self._usual if candidates is None else candidates, "candidates", limits.MAX_CANDIDATES
+        )
         passing = None if filter is None else parse_filter(filter)
         embedded = embed_queries(
             queries,
@@ -281,15 +282,7 @@ class Index:
     @property
     def candidates(self) -> int:
         """Return how many candidates a search takes that does not say."""
-        return self._view.usual
-
-    def measure_recall(self, queries: Sequence[str | Any] | None = None) -> dict[str, Any]:
-        """Measure how many candidates the first stage needs, and keep the curve with the index.
-
-        queries  texts or vectors as users ask them; without any, some are drawn from documents.
-        ``candidates="auto"`` goes by the curve that was measured last.
-        """
-        return recall.keep(self, None if queries is None else self.ask(queries))
+        return self._usual
 
     @property
     def view(self) -> View:
@@ -313,14 +306,6 @@ class Index:
             text = segment.text(place[1])
             found.append(Document(one, segment.metadata(place[1]), text, stored))
         return found
-
-    def explain(self, query: str | Any, id: str) -> Explanation:
-        """Say why a document has its score for a text or for query vectors [q, d].
-
-        Every vector of the query is shown with the stored vector that it met, with the tokens of
-        the document that were merged into that one, and with its share of the score.
-        """
-        return explain(self, query, id)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents; return how many of the ids were there.
@@ -389,11 +374,18 @@ class Index:
     def __enter__(self) -> Index:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _open_view(self, known: Mapping[str, OpenSegment]) -> View:
         snapshot = self._store.snapshot()
         if snapshot.segments and not self._pipeline.states:
             self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
+        asks = self.recipe.reranker.candidates == AUTO
+        self._usual = usual_candidates(self.recipe, kept_ledger(snapshot) if asks else None)
         return View(snapshot, self._pipeline, known)

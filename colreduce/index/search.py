@@ -17,7 +17,6 @@ from torch import Tensor
 from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher
 from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.filters import Columns, Filter
-from colreduce.index.auto import Choice, choose
 from colreduce.index.build import CODES, FIRST, LENGTHS
 from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
@@ -132,21 +131,6 @@ class View:
             for key, method in pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         }
-
-    @property
-    def usual(self) -> int:
-        """Return how many candidates a search asks for that does not say."""
-        return self.choice.number
-
-    @cached_property
-    def choice(self) -> Choice:
-        """Say how many candidates that is, and why."""
-        return choose(self.pipeline.recipe, self.snapshot)
-
-    @cached_property
-    def needed(self) -> Choice:
-        """Say how many candidates the recall curve of the index asks for, and why."""
-        return choose(self.pipeline.recipe, self.snapshot, auto=True)
 
     @cached_property
     def live(self) -> NDArray[np.bool_]:

@@ -49,7 +49,7 @@ def maxsim_many(
     """Score a batch of queries against packed documents: [queries, n] float32."""
     block = _block(block, len(queries.tokens), tokens)
     products = _products(queries.tokens, tokens)
-    scores = [sum_runs(best, queries.lengths) for best in _best_by_block(products, lengths, block)]
+    scores = [_sum_runs(best, queries.lengths) for best in _best_by_block(products, lengths, block)]
     return torch.cat(scores, 1) if scores else tokens.new_zeros(len(queries), 0).float()
 
 
@@ -149,7 +149,7 @@ def _block(asked: int | None, queries: int, tokens: Tensor) -> int:
     return max(1024, room // max(queries, widened))
 
 
-def sum_runs(best: Tensor, lengths: Tensor) -> Tensor:
+def _sum_runs(best: Tensor, lengths: Tensor) -> Tensor:
     """Add up the rows of each query: [tokens of all queries, n] -> [queries, n]."""
     first = int(lengths[0])
     if bool((lengths == first).all()):

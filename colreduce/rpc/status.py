@@ -17,7 +17,6 @@ from grpc_status import rpc_status
 
 from colreduce import errors
 from colreduce.errors import BadInput, ColreduceError, ServiceError
-from colreduce.rpc.v1 import write_pb2
 
 DOMAIN = "colreduce"
 
@@ -99,22 +98,6 @@ def status_of(error: ColreduceError, message: str | None = None) -> status_pb2.S
     return status_pb2.Status(code=code.value[0], message=message, details=_packed(details))
 
 
-def item_status(error: ColreduceError, message: str) -> write_pb2.ItemStatus:
-    """Return what became of one document that an error kept from being written."""
-    code, reason = _row(type(error))
-    field = error.field if isinstance(error, BadInput) else ""
-    return write_pb2.ItemStatus(
-        code=code.value[0], reason=reason, message=_short(message), field=field
-    )
-
-
-def item_error(item: write_pb2.ItemStatus) -> ColreduceError | None:
-    """Return why a document was refused; None when it was not."""
-    return (
-        None if not item.code else _error(item.reason, CODES[item.code], item.message, item.field)
-    )
-
-
 def incident(number: str) -> status_pb2.Status:
     """Return the status for an error that nobody expected: its number in the log, not its text."""
     info = error_details_pb2.ErrorInfo(
@@ -141,19 +124,13 @@ def error_of(call: grpc.RpcError, where: str) -> ColreduceError:
             field = bad.field_violations[0].field
         elif detail.Unpack(retry):
             wait = retry.retry_delay.ToMilliseconds() / 1000
-    return _error(reason, code, status.message, field, wait)
-
-
-def _error(
-    reason: str, code: grpc.StatusCode, message: str, field: str, wait: float = RETRY_SECONDS
-) -> ColreduceError:
     kinds = {known: kind for kind, (_, known) in STATUSES.items()}
     kind = kinds.get(reason, BARE.get(code, ServiceError))
     if issubclass(kind, BadInput):
-        return kind(message, field=field)
+        return kind(status.message, field=field)
     if issubclass(kind, errors.RateLimited):
-        return kind(message, retry_after=wait)
-    return kind(message)
+        return kind(status.message, retry_after=wait)
+    return kind(status.message)
 
 
 def _bare(code: grpc.StatusCode, text: str, where: str) -> ColreduceError:

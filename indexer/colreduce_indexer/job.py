@@ -16,7 +16,7 @@ from typing import Any
 from colreduce.embed import Encoder
 from colreduce.errors import AlreadyExists
 from colreduce.evaluate.fidelity import LedgerMaker
-from colreduce.index.held_out import draw
+from colreduce.evaluate.held_out import draw
 from colreduce.index import Index
 from colreduce.recipe import Recipe
 from colreduce_indexer.sources import Checked, Chunk, Source

@@ -1,4 +1,4 @@
-"""One index kept open: searched by many threads, written to by one, followed as it changes."""
+"""One index kept open: searched by many threads, followed as it changes on disk."""
 
 from __future__ import annotations
 
@@ -7,58 +7,38 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from colreduce.errors import BadInput, ColreduceError, Damaged, DiskFull, Locked, ReadOnly
-from colreduce.index import Document, Hit, Index, WriteQueue
-from colreduce.store import fs
-from colreduce_service.call import Call
-from colreduce_service.encoders import SharedEncoder
+from colreduce.errors import BadInput, ColreduceError, Damaged
+from colreduce.index import Document, Hit, Index
 
 log = logging.getLogger(__name__)
 
 # To find damage, all of an index is read. One that is damaged is not read again every second.
 DAMAGED_SECONDS = 30.0
 
-# Bytes that must fit on a full disk before it is said to have room again.
-ROOM = 1 << 20
-ROOM_FILE = ".tmp-room"  # what is so named is cleared away when an index is opened
+# One text is encoded at a time: tokenizers are not made for several threads at once, and a model
+# uses all the cores that it may use already.
+ENCODING = threading.Lock()
 
 
 class Collection:
     """An index under the name that requests use. One that cannot be opened says why when asked."""
 
-    def __init__(
-        self,
-        name: str,
-        path: Path,
-        lend: Callable[[Index], None],
-        *,
-        write: bool = True,
-        changed: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Open the index; ``lend`` gives it an encoder, or raises why it has none.
-
-        With ``write`` this process becomes its writer, as soon as no other process is. ``changed``
-        is called when a write has shown that nothing more can be written, or that it can again.
-        """
+    def __init__(self, name: str, path: Path, lend: Callable[[Index], None]) -> None:
+        """Open the index; ``lend`` gives it an encoder, or raises why it has none."""
         self.name = name
         self.path = path
         self._lend = lend
-        self._write = write
-        self._changed = changed
         self._index: Index | None = None
-        self._queue: WriteQueue | None = None
         self._folder: tuple[int, int] | None = None
         self._closed: ColreduceError | None = None  # why it cannot be searched
         self._textless: ColreduceError | None = None  # why it cannot be searched with text
         self._stale: ColreduceError | None = None  # why it shows an older generation
-        self._unwritable: ColreduceError | None = None  # why it cannot be changed
         self._not_before = 0.0  # when to look at the disk again
-        self._guard = threading.RLock()  # held while it is opened, followed or closed
         try:
             self._open()
         except (ColreduceError, OSError) as error:
@@ -80,13 +60,6 @@ class Collection:
         return self._closed or self._textless
 
     @property
-    def write_problem(self) -> ColreduceError | None:
-        """Return why it cannot be changed."""
-        if self._index is not None and self._index.trouble:
-            return ReadOnly(f"writing has stopped: {self._index.trouble}. Restart the server.")
-        return self._closed or self._unwritable
-
-    @property
     def index(self) -> Index:
         """Return the index, or raise why there is none."""
         if self._index is None:
@@ -95,7 +68,7 @@ class Collection:
         return self._index
 
     def require_text(self, field: str) -> None:
-        """Raise why texts cannot be encoded, if so; ``field`` is where the text stands."""
+        """Raise why queries may not be text, if so; ``field`` is where the text stands."""
         if self._textless is not None:
             problem = copy.copy(self._textless)
             if isinstance(problem, BadInput):
@@ -110,35 +83,21 @@ class Collection:
         candidates: int | None,
         exact: bool,
         filter: Mapping[str, Any] | str | None,
-        call: Call,
+        check: Callable[[], None],
     ) -> tuple[int, list[list[Hit]]]:
-        """Answer queries, all on one generation; return its number and a list of hits for each."""
+        """Answer queries, all on one generation; return its number and a list of hits for each.
+
+        ``check`` is called between steps and raises when nobody waits for the answer any more.
+        """
         index = self.index
         view = index.view
-
-        def encode(texts: Sequence[str]) -> Sequence[Any]:
-            with call.stage("encode"):
-                encoder = index.encoder
-                assert isinstance(encoder, SharedEncoder)
-                return encoder.encode(texts, call.check)
-
-        asked = index.ask(
-            queries,
-            k,
-            candidates=candidates,
-            exact=exact,
-            filter=filter,
-            encode=encode,
-            check=call.check,
-        )
+        with ENCODING if any(isinstance(query, str) for query in queries) else nullcontext():
+            check()
+            asked = index.ask(queries, k, candidates=candidates, exact=exact, filter=filter)
         found = []
         for one in asked:
-            call.check()
-            scored = view.snapshot.count if exact else one.candidates
-            call.cost += len(one.query.vectors) * scored
+            check()
             found.append(view.search(one))
-            for stage, seconds in one.seconds.items():
-                call.spent(stage, seconds)
         return view.snapshot.generation, found
 
     def get(self, ids: Sequence[str]) -> tuple[int, list[Document]]:
@@ -150,35 +109,6 @@ class Collection:
         """Return what the index holds, how it was built and what it costs."""
         return self.index.describe()
 
-    @contextmanager
-    def writing(self) -> Iterator[WriteQueue]:
-        """Lend the queue that changes go through; remember what keeps them from being written."""
-        self.index  # noqa: B018  (raises why there is none)
-        queue = self._queue
-        if queue is None:
-            raise copy.copy(self.write_problem) or ReadOnly("this collection cannot be changed")
-        try:
-            yield queue
-        except DiskFull as error:
-            self._unwritable = error
-            self._changed()
-            raise
-        except ReadOnly:
-            self._changed()
-            raise
-
-    def written(self) -> None:
-        """Note that documents were written, so the disk has room."""
-        if isinstance(self._unwritable, DiskFull):
-            self._unwritable = None
-            self._changed()
-
-    def compact(self, *, purge: bool) -> tuple[int, int]:
-        """Move all documents into one segment; return the generation and how many there are."""
-        with self.writing():
-            generation = self.index.compact(purge=purge)
-        return generation, len(self.index.view.snapshot.segments)
-
     def follow(self) -> None:
         """Take over a newer generation, or a new index put in the place of the old one.
 
@@ -187,11 +117,12 @@ class Collection:
         if time.monotonic() < self._not_before:
             return
         try:
-            with self._guard:
-                if self._index is None or _identity(self.path) != self._folder:
-                    self._open()
-                else:
-                    self._refresh(self._index)
+            if self._index is None or _identity(self.path) != self._folder:
+                self._open()
+            else:
+                before = self._index.generation
+                if self._index.refresh() != before:
+                    log.info("%s is at generation %d", self.name, self._index.generation)
             self._stale = None
         except (ColreduceError, OSError) as error:
             problem = _ours(error)
@@ -206,11 +137,9 @@ class Collection:
                 self._stale = problem
 
     def close(self) -> None:
-        """Write what waits, and let go of the files."""
-        with self._guard:
-            self._stop_writing()
-            if self._index is not None:
-                self._index.close()
+        """Let go of the files."""
+        if self._index is not None:
+            self._index.close()
 
     def _open(self) -> None:
         folder = _identity(self.path)
@@ -221,50 +150,7 @@ class Collection:
         except ColreduceError as error:
             self._textless = error
         # The old index is not closed: requests may still be reading it. It goes when they have.
-        self._stop_writing()
         self._index, self._folder, self._closed = index, folder, None
-        self._start_writing(index)
-
-    def _refresh(self, index: Index) -> None:
-        if self._queue is None:
-            before = index.generation
-            if index.refresh() != before:
-                log.info("%s is at generation %d", self.name, index.generation)
-            self._start_writing(index)
-        elif isinstance(self._unwritable, DiskFull) and _has_room(self.path):
-            log.info("%s: the disk has room again", self.name)
-            self._unwritable = None
-
-    def _start_writing(self, index: Index) -> None:
-        """Become the writer, unless another process is; then the next look tries again."""
-        if not self._write:
-            self._unwritable = ReadOnly("this server was started with --read-only")
-            return
-        try:
-            index.acquire()
-        except (Locked, ReadOnly, DiskFull, OSError) as error:
-            known, self._unwritable = self._unwritable, _ours(error)
-            if known is None or str(known) != str(self._unwritable):
-                log.warning("%s cannot be changed: %s", self.name, self._unwritable)
-            return
-        self._queue, self._unwritable = WriteQueue(index), None
-
-    def _stop_writing(self) -> None:
-        queue, self._queue = self._queue, None
-        if queue is not None:
-            queue.close()
-
-
-def _has_room(folder: Path) -> bool:
-    """Say whether the disk takes a file again: by writing one, since quotas hide from statvfs."""
-    probe = folder / ROOM_FILE
-    try:
-        fs.unlink(probe)
-        fs.write_once(probe, bytes(ROOM))
-        fs.unlink(probe)
-    except OSError:
-        return False
-    return True
 
 
 def _ours(error: Exception) -> ColreduceError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from colreduce.errors import BadInput, ColreduceError
-from colreduce_service import settings
 from colreduce_service.cores import cores
 
 if TYPE_CHECKING:
@@ -22,59 +22,98 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Serve an index, or a folder of indexes, over gRPC.")
-@click.argument("folder", metavar="DIR", required=False, type=click.Path(path_type=Path))
-@settings.options
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--config",
+    "--listen",
+    default="127.0.0.1:50051",
+    show_default=True,
+    envvar="COLREDUCE_SERVE_LISTEN",
+    show_envvar=True,
+    help="Address and port; port 0 takes a free one and says which. unix:/path works, too.",
+)
+@click.option(
+    "--encoder",
+    metavar="MODEL",
+    envvar="COLREDUCE_SERVE_ENCODER",
+    show_envvar=True,
+    help="Model that encodes texts. Default: the one each index was built with. 'none': no texts.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    envvar="COLREDUCE_SERVE_WORKERS",
+    show_envvar=True,
+    help="Requests that run at once. Default: one per core.",
+)
+@click.option(
+    "--queue",
+    type=click.IntRange(min=1),
+    envvar="COLREDUCE_SERVE_QUEUE",
+    show_envvar=True,
+    help="Requests that may wait; more are turned away at once. Default: as many as are answered "
+    "in half of the client's two seconds, by how long searches took lately.",
+)
+@click.option(
+    "--tokens",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    envvar="COLREDUCE_SERVE_CONFIG",
-    help="Read settings from a TOML file. What is typed or in the environment wins over it.",
+    envvar="COLREDUCE_SERVE_TOKENS",
+    show_envvar=True,
+    help="Let in only who shows a token whose hash is in this file; 'colreduce token' makes one.",
 )
 @click.option(
-    "--print-config", is_flag=True, help="Print the settings as such a file, and do not serve."
+    "--rate",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    envvar="COLREDUCE_SERVE_RATE",
+    show_envvar=True,
+    help="Query vectors x candidates that each caller may ask a second; 0 sets no limit.",
+)
+@click.option(
+    "--reflection/--no-reflection",
+    default=False,
+    envvar="COLREDUCE_SERVE_REFLECTION",
+    help="Tell tools such as grpcurl what can be called. Default: off.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    envvar="COLREDUCE_SERVE_INSECURE",
+    help="Allow an address that other machines can reach, although nothing is encrypted.",
+)
+@click.option(
+    "--linger",
+    type=click.FloatRange(min=0),
+    default=0.5,
+    show_default=True,
+    envvar="COLREDUCE_SERVE_LINGER",
+    help="Seconds to go on answering after SIGTERM, so that clients can turn elsewhere.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    envvar="COLREDUCE_SERVE_GRACE",
+    help="Seconds that running requests may take after that.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Say what is served as JSON on stdout.")
-@click.option("-v", "--verbose", is_flag=True, help="Log more.")
-@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
-@click.pass_context
-def serve(
-    context: click.Context,
-    /,
-    folder: Path | None,
-    config: Path | None,
-    print_config: bool,
-    as_json: bool,
-    verbose: bool,
-    quiet: bool,
-    **_: Any,
-) -> None:
+def serve(folder: Path, as_json: bool, **options: Any) -> None:
     """Serve the index in DIR, or every index in the folder DIR, over gRPC.
 
-    The server writes to the indexes, too, as long as no other process does; with --read-only it
-    follows what another one writes. SIGTERM or Ctrl-C finishes the requests that are running; a
-    second one stops at once.
+    A newer generation is served as soon as it is on disk. SIGTERM or Ctrl-C finishes the requests
+    that are running; a second one stops at once.
 
     \b
     Examples:
       colreduce serve idx
       colreduce serve idx --listen 127.0.0.1:0 --json
-      colreduce serve indexes/ --config service.toml
-      colreduce serve --print-config > service.toml
+      colreduce serve indexes/ --reflection
     """
     try:
-        chosen, origins = settings.gather(context, config)
-        for strange in settings.strange_variables():
-            click.echo(f"note: {strange}", err=True)
-        if print_config:
-            click.echo(settings.to_toml(chosen, origins), nl=False)
-            return
-        if folder is None:
-            raise click.UsageError("Missing argument 'DIR': an index, or a folder of indexes.")
-        _log_to_stderr(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
-        _serve(folder, as_json, chosen)
+        _serve(folder, as_json, {key: value for key, value in options.items() if value is not None})
     except BadInput as error:
-        if error.field in ("listen", "config", "tls_cert"):
+        if error.field == "listen":
             raise click.UsageError(str(error)) from error
         raise click.ClickException(str(error)) from error
     except ColreduceError as error:
@@ -111,14 +150,15 @@ def token(name: str, role: str, as_json: bool) -> None:
     click.echo(entry.line())
 
 
-def _serve(folder: Path, as_json: bool, chosen: settings.Settings) -> None:
+def _serve(folder: Path, as_json: bool, options: dict[str, Any]) -> None:
     """Run until a signal comes."""
     # A search uses one thread: requests run side by side instead. Libraries read this when they
     # are loaded, which is below.
-    os.environ.setdefault("OMP_NUM_THREADS", _threads(chosen.workers))
-    from colreduce_service.server import Server
+    os.environ.setdefault("OMP_NUM_THREADS", _threads(options.get("workers")))
+    _log_to_stderr()
+    from colreduce_service.server import Server, Settings
 
-    server = Server(folder, chosen)
+    server = Server(folder, Settings(**options))
     server.load()
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -133,14 +173,14 @@ def _serve(folder: Path, as_json: bool, chosen: settings.Settings) -> None:
         os._exit(1)  # the threads of requests that were cut off would keep the process alive
 
 
-def _threads(workers: int) -> str:
+def _threads(workers: int | None) -> str:
     return str(max(1, cores() // workers)) if workers else "1"
 
 
-def _log_to_stderr(level: int) -> None:
+def _log_to_stderr() -> None:
     if not logging.getLogger().handlers:
         form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(stream=sys.stderr, level=level, format=form)
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
     # The libraries below report every file they open.
     for name in ("sentence_transformers", "transformers", "httpx", "faiss"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -153,16 +193,14 @@ def _announce(server: Server, as_json: bool) -> None:
     for one in collections:
         if one.problem is not None:
             click.echo(f"warning: {one.name} is not served: {one.problem}", err=True)
-            continue
-        if one.text_problem is not None:
+        elif one.text_problem is not None:
             click.echo(f"note: {one.name} takes vectors only: {one.text_problem}", err=True)
-        if one.write_problem is not None:
-            click.echo(f"note: {one.name} cannot be changed: {one.write_problem}", err=True)
     noun = "collection" if len(collections) == 1 else "collections"
     names = ", ".join(one.name for one in collections[:5]) + (", ..." if collections[5:] else "")
-    what = f"({names}; {documents:,} documents)" if names else "(CreateCollection makes one)"
     click.echo(
-        f"serving {len(collections)} {noun} {what} on {server.listening}. Ctrl-C stops.", err=True
+        f"serving {len(collections)} {noun} ({names}; {documents:,} documents) on "
+        f"{server.listening}. Ctrl-C stops.",
+        err=True,
     )
     if as_json:
         held = [
@@ -172,7 +210,6 @@ def _announce(server: Server, as_json: bool) -> None:
                 "documents": len(one.index) if one.ready else 0,
                 "generation": one.index.generation if one.ready else 0,
                 "text_queries": one.text_problem is None,
-                "writable": one.write_problem is None,
                 "problem": str(one.problem or one.text_problem or ""),
             }
             for one in collections
@@ -181,7 +218,12 @@ def _announce(server: Server, as_json: bool) -> None:
             "listening": server.listening,
             "pid": os.getpid(),
             "collections": held,
-            "encoders": [one.describe() for one in server.indexes.encoders.all()],
-            "settings": settings.plain(server.settings),
+            "encoders": server.indexes.encoders.names,
+            **_shown(server),
         }
         click.echo(json.dumps(facts))
+
+
+def _shown(server: Server) -> dict[str, Any]:
+    settings = dataclasses.asdict(server.settings)
+    return {name: settings[name] for name in ("workers", "queue", "reflection", "insecure")}

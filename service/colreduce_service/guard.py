@@ -23,14 +23,11 @@ from colreduce.rpc.status import CODES, incident, status_of
 from colreduce_service.access import Access
 from colreduce_service.admission import Admission
 from colreduce_service.call import REQUEST_ID, Call
-from colreduce_service.intake import IDLE_SECONDS, Intake, Patience, Streams, read_next
-from colreduce_service.methods import RULES, Lane, Rule
+from colreduce_service.intake import Intake, Patience
+from colreduce_service.methods import RULES, Rule
 from colreduce_service.rates import Rates
 
 log = logging.getLogger(__name__)
-
-# Streams that may be open at once; each holds a thread while it lasts.
-STREAMS = 16
 
 # Told of every request when it is over, with the code of its status.
 Observer: TypeAlias = Callable[[Call, grpc.StatusCode], None]
@@ -41,7 +38,7 @@ class Guard(grpc.ServerInterceptor):
 
     def __init__(
         self,
-        lanes: Mapping[Lane, Admission],
+        lanes: Mapping[str, Admission],
         access: Access,
         rates: Rates,
         say: Callable[[Exception], str],
@@ -55,7 +52,6 @@ class Guard(grpc.ServerInterceptor):
         self._observers = observers
         self._patience = Patience()
         self._intake = Intake(self._patience)
-        self._streams = Streams(STREAMS)
 
     def intercept_service(
         self,
@@ -70,12 +66,6 @@ class Guard(grpc.ServerInterceptor):
             return handler
         # Messages are read inside, one by one and within bounds, which gRPC allows only when it is
         # told that there may be several. One that is no message is the caller's mistake.
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                lambda messages, context: self._converse(handler, method, rule, messages, context),
-                request_deserializer=None,
-                response_serializer=handler.response_serializer,
-            )
         return grpc.stream_unary_rpc_method_handler(
             lambda messages, context: self._answer(handler, method, rule, messages, context),
             request_deserializer=None,
@@ -83,7 +73,7 @@ class Guard(grpc.ServerInterceptor):
         )
 
     def close(self) -> None:
-        """End the streams that say nothing, and the thread that watches slow callers."""
+        """End the thread that watches slow callers."""
         self._patience.close()
 
     def _answer(
@@ -109,37 +99,6 @@ class Guard(grpc.ServerInterceptor):
             self._fail(error, call)
         self._finish(call, grpc.StatusCode.OK)
         return answer
-
-    def _converse(
-        self,
-        handler: Any,
-        method: str,
-        rule: Rule,
-        messages: Iterator[bytes],
-        context: grpc.ServicerContext,
-    ) -> Iterator[Message]:
-        """Answer a stream message by message; the servicer sees one message at a time."""
-        call = Call.begin(method, rule, context)
-        lane = self._lanes[rule.lane]
-        try:
-            lane.require_room()
-            self._let_in(call)
-            with self._streams.place():
-                while (raw := self._next(messages, context)) is not None:
-                    self._rates.check(call.principal.name)
-                    with lane.enter(context, call.deadline):
-                        request = _read(handler.request_deserializer, raw)
-                        answer = _fitting(handler.stream_stream(request, call))
-                    self._charge(call)
-                    with self._patience.within(context, IDLE_SECONDS):
-                        yield answer
-        except Exception as error:
-            self._fail(error, call)
-        self._finish(call, grpc.StatusCode.OK)
-
-    def _next(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
-        with self._patience.within(context, IDLE_SECONDS, idle=True):
-            return read_next(messages)
 
     def _let_in(self, call: Call) -> None:
         call.principal = self._access.admit(call.context, call.rule)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 import logging
 import time
@@ -11,30 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from colreduce.errors import AlreadyExists, BadInput
 from colreduce.rpc import limits
-from colreduce.rpc.v1 import (
-    admin_pb2,
-    admin_pb2_grpc,
-    search_pb2,
-    search_pb2_grpc,
-    write_pb2,
-    write_pb2_grpc,
-)
-from colreduce_service import health
+from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, search_pb2_grpc
 from colreduce_service.access import Access, TokenFile
 from colreduce_service.admission import Admission
-from colreduce_service.encoders import Encoders
-from colreduce_service.guard import STREAMS, Guard, Observer
-from colreduce_service.intake import MEMORY, MOST_WAITING, READING
-from colreduce_service.methods import Lane
+from colreduce_service.cores import cores
+from colreduce_service.guard import Guard
 from colreduce_service.open_indexes import OpenIndexes
 from colreduce_service.rates import Rates
-from colreduce_service.servicers import AdminServicer, SearchServicer, WriteServicer
-from colreduce_service.settings import Settings
-from colreduce_service.tls import Certificates
+from colreduce_service.servicer import AdminServicer, SearchServicer
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +43,39 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.server_handshake_timeout_ms", 10_000),
 ]
 
-# Threads beyond those that a request can hold for longer: they answer health, and turn away what
-# is too much.
+# Requests that look at collections at once; they cost little, and are not to wait for searches.
+LOOKING = 2
+
+# Threads beyond those that run or wait: they answer health, and turn away what is too much.
 SPARE_THREADS = 16
 
-SEARCH = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
-WRITE = write_pb2.DESCRIPTOR.services_by_name["Write"].full_name
-ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
-SERVICES = (SEARCH, WRITE, ADMIN)
+SERVICES = (
+    search_pb2.DESCRIPTOR.services_by_name["Search"].full_name,
+    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
+)
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Settings:
+    """How to serve."""
+
+    listen: str = "127.0.0.1:50051"
+    insecure: bool = False  # may listen beyond this machine, although nothing is encrypted
+    encoder: str | None = None  # a model for all indexes, "none", or each index' own
+    workers: int = 0  # requests that run at once; 0: one per core
+    queue: int = 0  # requests that wait; 0: as many as are answered in half a usual deadline
+    tokens: Path | None = None  # a file of who may do what; None: everybody may do everything
+    rate: float = 0.0  # query vectors x candidates a second for each caller; 0: no limit
+    reflection: bool = False
+    linger: float = 0.5  # seconds between saying goodbye and turning requests away
+    grace: float = 30.0  # seconds that requests may still take after that
+
+    def resolved(self) -> Settings:
+        """Return the settings with the number of workers when that was left to the server."""
+        return dataclasses.replace(self, workers=self.workers or cores())
 
 
 class Server:
@@ -69,23 +84,28 @@ class Server:
     def __init__(self, root: Path, settings: Settings) -> None:
         """Bind the address; nothing is opened yet, and health says NOT_SERVING."""
         self.settings = settings.resolved()
-        encoders = Encoders(settings.encoder, settings.device)
-        self.indexes = OpenIndexes(root, encoders, write=not settings.read_only)
-        self.lanes = _lanes(self.settings)
-        self.health = health.Health()
-        self.health.say(dict.fromkeys(("", *SERVICES), False))
-        # Told of every request when it is over: the place to count, time and log.
-        self.observers: list[Observer] = []
-        tokens = None if settings.tokens is None else TokenFile(settings.tokens)
-        self._guard = Guard(
-            self.lanes, Access(tokens), Rates(settings.rate), self.indexes.say, self.observers
+        self.indexes = OpenIndexes(root, self.settings.encoder)
+        self.admission = Admission(self.settings.workers, self.settings.queue)
+        self._lanes = {"search": self.admission, "look": Admission(LOOKING)}
+        tokens = None if self.settings.tokens is None else TokenFile(self.settings.tokens)
+        rates = Rates(self.settings.rate)
+        self._guard = Guard(self._lanes, Access(tokens), rates, self.indexes.say)
+        self._health = health.HealthServicer()
+        self._say_health(NOT_SERVING)
+        inside = sum(lane.most for lane in self._lanes.values())
+        self._grpc = grpc.server(
+            ThreadPoolExecutor(inside + SPARE_THREADS, thread_name_prefix="rpc"),
+            interceptors=[self._guard],
+            options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=inside + SPARE_THREADS,
         )
-        self._grpc = self._build()
+        search_pb2_grpc.add_SearchServicer_to_server(SearchServicer(self.indexes), self._grpc)
+        admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(self.indexes), self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        if self.settings.reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._grpc)
         self.listening = _bind(self._grpc, self.settings)
-
-    def interceptors(self) -> list[grpc.ServerInterceptor]:
-        """Return what every request passes through, the outermost first."""
-        return [self._guard]
 
     def load(self) -> None:
         """Open the indexes and load their encoders. Health answers meanwhile: NOT_SERVING."""
@@ -93,31 +113,16 @@ class Server:
         try:
             self.indexes.open()
         except BaseException:
-            self._guard.close()
-            self.health.close()
             self._grpc.stop(0).wait()
+            self._guard.close()
             raise
 
     def serve(self) -> None:
         """Begin to answer requests, and follow the indexes as they change."""
-        self.indexes.watch(self.tell_health)
-        for lane in self.lanes.values():
+        self.indexes.watch()
+        for lane in self._lanes.values():
             lane.open()
-        self.tell_health()
-
-    def tell_health(self) -> None:
-        """Say whether there is anything to search and anything to write to, and of each which.
-
-        A service is ready as long as it can do its work for one collection; each collection has a
-        name of its own, such as ``colreduce.rpc.v1.Write/papers``.
-        """
-        every = self.indexes.all()
-        reading = {f"{SEARCH}/{one.name}": one.ready for one in every}
-        writing = {f"{WRITE}/{one.name}": one.write_problem is None for one in every}
-        searchable = any(reading.values()) or not every
-        writable = any(writing.values()) or not (every or self.settings.read_only)
-        services = {"": searchable, SEARCH: searchable, WRITE: writable, ADMIN: True}
-        self.health.say({**services, **reading, **writing})
+        self._say_health(SERVING)
 
     def drain(self, hurry: Callable[[], bool] = lambda: False) -> int:
         """Stop so that nobody's request is dropped; at once when ``hurry`` says so.
@@ -126,59 +131,25 @@ class Server:
         turn new requests away and let those inside finish. Then close the connections. Returns
         how many requests were cut off because they took longer than the grace.
         """
-        self.health.say_goodbye()
+        self._health.enter_graceful_shutdown()
         _wait(self.settings.linger, hurry)
-        for lane in self.lanes.values():
+        for lane in self._lanes.values():
             lane.close("the server is shutting down")
-        _wait(self.settings.grace, lambda: hurry() or not self.in_flight)
-        if left := self.in_flight:
+        _wait(self.settings.grace, lambda: hurry() or not self._in_flight)
+        if left := self._in_flight:
             log.warning("%d requests were cut off", left)
-        self._guard.close()
-        self.health.close()
         self._grpc.stop(0 if left else 2).wait()
+        self._guard.close()
         self.indexes.close()
         return left
 
     @property
-    def in_flight(self) -> int:
-        """Return how many requests run or wait."""
-        return sum(lane.in_flight for lane in self.lanes.values())
+    def _in_flight(self) -> int:
+        return sum(lane.in_flight for lane in self._lanes.values())
 
-    def _build(self) -> grpc.Server:
-        inside = sum(lane.most for lane in self.lanes.values())
-        threads = inside + STREAMS + MEMORY // READING + MOST_WAITING + SPARE_THREADS
-        server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
-            interceptors=self.interceptors(),
-            options=SERVER_OPTIONS,
-            maximum_concurrent_rpcs=threads + health.MOST_WATCHERS,
-        )
-        # Our methods are handed a `Call` in place of gRPC's context, so they are no subclasses.
-        search: Any = SearchServicer(self.indexes)
-        write: Any = WriteServicer(self.indexes)
-        admin: Any = AdminServicer(self.indexes, self.settings.snapshots, self.settings.seed)
-        search_pb2_grpc.add_SearchServicer_to_server(search, server)
-        write_pb2_grpc.add_WriteServicer_to_server(write, server)
-        admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
-        server.add_generic_rpc_handlers((self.health.handler(),))
-        if self.settings.reflection:
-            names = (*SERVICES, health.NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, server)
-        return server
-
-
-def _lanes(settings: Settings) -> dict[Lane, Admission]:
-    """Return the places for each group of methods.
-
-    Writing has several, because changes that wait together are committed together; one thread
-    commits them.
-    """
-    return {
-        "search": Admission(settings.workers, settings.queue),
-        "write": Admission(8, 32),
-        "look": Admission(2, 32),
-        "upkeep": Admission(2, 8),
-    }
+    def _say_health(self, status: Any) -> None:
+        for name in ("", *SERVICES):
+            self._health.set(name, status)
 
 
 def _wait(seconds: float, until: Callable[[], bool]) -> None:
@@ -191,34 +162,20 @@ def _wait(seconds: float, until: Callable[[], bool]) -> None:
 def _bind(server: grpc.Server, settings: Settings) -> str:
     """Listen, and return the address with the real port."""
     host, port = split_address(settings.listen)
-    encrypted = _credentials(settings)
-    if encrypted is None and not (settings.insecure or is_loopback(host)):
+    if not (settings.insecure or is_loopback(host)):
         raise BadInput(
-            f"{settings.listen} can be reached from other machines, and nothing is encrypted. "
-            "Listen on 127.0.0.1, give --tls-cert and --tls-key, or say --insecure if the network "
-            "is trusted.",
+            f"{settings.listen} can be reached from other machines, and nothing is encrypted or "
+            "authenticated. Listen on 127.0.0.1, or say --insecure if the network is trusted.",
             field="listen",
         )
     try:
-        if encrypted is None:
-            bound = server.add_insecure_port(settings.listen)
-        else:
-            bound = server.add_secure_port(settings.listen, encrypted)
+        bound = server.add_insecure_port(settings.listen)
     except RuntimeError as error:
         raise AlreadyExists(
             f"cannot listen on {settings.listen}: another program does already, or the address is "
             "not one of this machine"
         ) from error
     return settings.listen if port is None else f"{host}:{bound}"
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
-    if cert is None and key is None and client_ca is None:
-        return None
-    if cert is None or key is None:
-        raise BadInput("TLS takes both --tls-cert and --tls-key", field="tls_cert")
-    return Certificates(cert, key, client_ca).credentials()
 
 
 def split_address(listen: str) -> tuple[str, int | None]:

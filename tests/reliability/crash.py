@@ -30,21 +30,14 @@ class Figures:
 
 
 def in_child(work):
-    """Run ``work(ack)`` in a forked process; return it with where its acks arrive, unbuffered."""
-    return in_child_with(
-        lambda send: work(lambda number: os.write(send, struct.pack("<i", number)))
-    )
-
-
-def in_child_with(work):
-    """Run ``work(send)`` in a forked process, where ``send`` is the end of a pipe to write to."""
+    """Run ``work(ack)`` in a forked process; return (acks, exit code). Acks are not buffered."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
             os.close(receive)
-            work(send)
+            work(lambda number: os.write(send, struct.pack("<i", number)))
             code = 0
         except BaseException:
             traceback.print_exc()

@@ -11,7 +11,7 @@ import torch
 from colreduce import Index, Recipe
 from colreduce.errors import BadParameter
 from colreduce.evaluate.fidelity import LedgerMaker
-from colreduce.index.held_out import MOST, draw
+from colreduce.evaluate.held_out import MOST, draw
 from colreduce.ragged import Ragged
 from tests.hashing_encoder import HashingEncoder
 

@@ -55,7 +55,3 @@ class VectorStore(ABC):
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
     ) -> Mapping[str, Part]:
         """Make one segment's parts out of some rows of several."""
-
-    @abstractmethod
-    def form(self, parts: Parts) -> str:
-        """Say in a few words how a segment's vectors are kept."""

@@ -48,15 +48,6 @@ class Flat(VectorStore):
         """Copy the rows that stay."""
         return merge_rows(segments)
 
-    def form(self, parts: Parts) -> str:
-        """Name the type of the rows."""
-        return rows_of(parts)
-
-
-def rows_of(parts: Parts) -> str:
-    """Say how plain rows are kept."""
-    return f"{parts.arrays[VECTORS].dtype.name} rows, all of them read"
-
 
 def merge_rows(segments: Sequence[tuple[Parts, NDArray[np.int64]]]) -> dict[str, Part]:
     """Lay the kept rows of every array end to end."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from colreduce.candidates.base import Part, Parts
 from colreduce.candidates.vectors import library
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
-from colreduce.candidates.vectors.flat import VECTORS, FlatSearcher, rows_of, stored_rows
+from colreduce.candidates.vectors.flat import VECTORS, FlatSearcher, stored_rows
 from colreduce.candidates.vectors.kinds import Kind
 from colreduce.candidates.vectors.search import IndexSearcher, OpenIndex
 from colreduce.method import State
@@ -102,14 +102,6 @@ class Indexed(VectorStore):
                 for block in index.decoded(rows):
                     builder.add(block)
         return builder.finish()
-
-    def form(self, parts: Parts) -> str:
-        """Name the kind of the index, or the type of a small segment's rows."""
-        if INDEX not in parts.files:
-            return rows_of(parts)
-        opened = OpenIndex(parts.files[INDEX])
-        lists = f", {opened.lists:,} lists" if opened.lists else ""
-        return self.kind_for(int(opened.index.d)).says + lists
 
 
 def _trained(state: State) -> Any | None:

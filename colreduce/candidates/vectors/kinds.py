@@ -20,7 +20,6 @@ FEWEST_PER_CENTROID = 1
 class Kind:
     """A kind of index.
 
-    says     what it is, in words
     make     (width, vectors it will be trained on) -> untrained index
     selects  whether a search can be told which rows to look at
     efforts  the search parameter that ``effort`` sets: nprobe, efSearch or none
@@ -28,7 +27,6 @@ class Kind:
     pack     index -> a form that is searched faster and can do nothing else
     """
 
-    says: str
     make: Callable[[int, int], Any]
     selects: bool
     efforts: str = ""
@@ -127,11 +125,11 @@ def _rabitq_fast(index: Any) -> Any:
     return load_faiss().IndexRaBitQFastScan(index, 32)
 
 
-PQ = Kind("8-bit product codes", _pq, selects=False)
-PQ4 = Kind("4-bit product codes", _pq4, selects=False, pack=_pq_fast)
-IVF = Kind("float16 rows by list (IVF)", _ivf, selects=True, efforts="nprobe")
-IVFPQ = Kind("8-bit product codes by list (IVF)", _ivfpq, selects=True, efforts="nprobe")
-HNSW = Kind("float16 rows in a graph (HNSW)", _hnsw, selects=True, efforts="efSearch", effort=256)
-RABITQ = Kind("1-bit codes (RaBitQ)", _rabitq(1), selects=True)
-RABITQ2 = Kind("2-bit codes (RaBitQ)", _rabitq(2), selects=True)
-RABITQ_FAST = Kind("1-bit codes, packed (RaBitQ)", _rabitq(1), selects=True, pack=_rabitq_fast)
+PQ = Kind(_pq, selects=False)
+PQ4 = Kind(_pq4, selects=False, pack=_pq_fast)
+IVF = Kind(_ivf, selects=True, efforts="nprobe")
+IVFPQ = Kind(_ivfpq, selects=True, efforts="nprobe")
+HNSW = Kind(_hnsw, selects=True, efforts="efSearch", effort=256)
+RABITQ = Kind(_rabitq(1), selects=True)
+RABITQ2 = Kind(_rabitq(2), selects=True)
+RABITQ_FAST = Kind(_rabitq(1), selects=True, pack=_rabitq_fast)

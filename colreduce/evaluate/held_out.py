@@ -12,11 +12,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from colreduce.embed import Encoder
-from colreduce.index.sample import places_of
 from colreduce.ragged import Ragged
 
 SENTENCES, SPANS = "sentences", "spans"
@@ -52,25 +50,19 @@ def draw(
     seed: int,
     count: int = QUERIES,
 ) -> Asking:
-    """Draw queries from some documents: sentences where there are texts and an encoder.
-
-    A document's hash decides whether it is among those that are asked about, and gives the same
-    query each time, so that what is measured at two times can be compared query by query.
-    """
-    rows = [int(row) for row in np.argsort(places_of(ids), kind="stable")]
-
-    def chance(row: int) -> random.Random:
-        return random.Random(f"{seed} {ids[row]}")
-
+    """Draw queries from some documents: sentences where there are texts and an encoder."""
+    chance = random.Random(seed)
+    rows = list(range(len(ids)))
+    chance.shuffle(rows)
     if encoder is not None and texts is not None:
-        drawn = [(row, _sentence(texts[row] or "", chance(row))) for row in rows]
+        drawn = [(row, _sentence(texts[row] or "", chance)) for row in rows]
         chosen = [(row, text) for row, text in drawn if text][:count]
         if chosen:
             asked = [text for _, text in chosen]
             encoded = Ragged.pack(encoder.queries(asked))
             return Asking(SENTENCES, encoded, asked, [ids[row] for row, _ in chosen])
     items = vectors.unpack()
-    spans = [_span(items[row], chance(row)) for row in rows[:count]]
+    spans = [_span(items[row], chance) for row in rows[:count]]
     return Asking(
         SPANS, Ragged.pack(spans), [None] * len(spans), [ids[row] for row in rows[:count]]
     )
