@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from colreduce.embed import Piece, Reading
 from colreduce.ragged import Ragged
 
 
@@ -29,13 +31,21 @@ class HashingEncoder:
             self.encoded += len(some)
             words = [["<", *text.lower().split(), ">"] for text in some]
             ids = [
-                torch.tensor([zlib.crc32(word.encode()) % 9973 for word in one]) for one in words
+                torch.tensor(
+                    [zlib.crc32(word.encode("utf-8", "surrogatepass")) % 9973 for word in one]
+                )
+                for one in words
             ]
             special = [torch.tensor([word in "<>" for word in one]) for one in words]
             yield Ragged.pack([self.vectors(one) for one in ids], token_ids=ids, special=special)
 
     def queries(self, texts: Sequence[str], batch_size: int = 32) -> list[Tensor]:
         return [batch.tokens for text in texts for batch in self.copy().documents([text])]
+
+    def read(self, text: str, *, query: bool = False) -> Reading:
+        words = [Piece(m[0].lower(), m.span(), False) for m in re.finditer(r"\S+", text)]
+        [batch] = self.copy().documents([text])
+        return Reading(batch, [Piece("<", None, True), *words, Piece(">", None, True)])
 
     def describe(self) -> str:
         return f"{self.identity['name']}: one vector per word, {self.dim}-d"

@@ -71,6 +71,12 @@ from colreduce.cli.standings import show_evaluation
     help="Write the rankings as a TREC run file, one for each data set.",
 )
 @click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write everything as one HTML file that needs nothing else.",
+)
+@click.option(
     "--worst",
     type=click.IntRange(min=0),
     default=3,
@@ -93,6 +99,7 @@ def evaluate(
     recipes: tuple[str, ...],
     metrics: tuple[str, ...],
     vectors: Path | None,
+    report: Path | None,
     no_cache: bool,
     **options: Any,
 ) -> None:
@@ -110,6 +117,7 @@ def evaluate(
       colreduce evaluate scifact/ nfcorpus/ --encoder MODEL --recipe balanced --recipe small
       colreduce evaluate scifact/ --run-in bm25.trec --run-in splade.trec
       colreduce evaluate scifact/ --encoder MODEL --json --run-out scifact.trec
+      colreduce evaluate scifact/ --encoder MODEL --recipe balanced --report scifact.html
     """
     none = encoder is None or encoder == "none"
     runs_in = options["runs_in"]
@@ -134,6 +142,10 @@ def evaluate(
             progress=progress,
             **options,
         )
+    if report is not None:
+        from colreduce.evaluate.report import write_report
+
+        shared.screen.remark(f"the report is in {write_report(found, report)}")
     if shared.screen.as_json:
         shared.screen.document(found.to_dict())
     else:

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
+from colreduce.units import amount as amount
+from colreduce.units import seconds as seconds
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -167,26 +170,6 @@ def _plain(cell: str) -> Any:
     from rich.text import Text
 
     return Text(cell)
-
-
-def amount(count: float) -> str:
-    """Write a number of bytes for people: 1,606 B, 270.9 kB, 1.4 GB."""
-    if count < 10_000:
-        return f"{count:,.0f} B"
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000:
-            return f"{count:,.1f} {unit}"
-    return f"{count / 1000:,.1f} TB"
-
-
-def seconds(value: float) -> str:
-    """Write a time for people."""
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 120:
-        return f"{value:.1f} s"
-    return f"{value / 60:.1f} min"
 
 
 def one_line(text: str | None) -> str:

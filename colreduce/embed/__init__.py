@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from colreduce.embed.base import Encoder
+from colreduce.embed.base import Encoder, Piece, Reader, Reading
 
-__all__ = ["Encoder", "load_encoder"]
+__all__ = ["Encoder", "Piece", "Reader", "Reading", "load_encoder"]
 
 
 def load_encoder(model: Any, *, device: str = "auto", max_tokens: int | None = None) -> Encoder:

@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from colreduce.ragged import Ragged
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one vector of a text stands for.
+
+    text     the token as the tokenizer writes it
+    span     where it stands in the text, in characters: start and end; None for a token that the
+             encoder adds, such as [CLS], a prompt or a mask that expands a query
+    special  whether it marks something instead of standing for a part of the text
+    """
+
+    text: str
+    span: tuple[int, int] | None
+    special: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One text as the encoder read it: its vectors, one item, and what each stands for."""
+
+    vectors: Ragged
+    pieces: Sequence[Piece]
 
 
 class Encoder(Protocol):
@@ -33,3 +57,11 @@ class Encoder(Protocol):
 
     def describe(self) -> str:
         """Say in one line what kind of model this is and how it is used."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """An encoder that also says what it read, so that hits can be explained in words."""
+
+    def read(self, text: str, *, query: bool = False) -> Reading | None:
+        """Encode one text and say what each of its vectors stands for; None when unknown."""

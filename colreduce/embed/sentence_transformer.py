@@ -24,6 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from colreduce.embed.base import Piece, Reading
+from colreduce.embed.pieces import Aligner
 from colreduce.errors import BadInput, MissingDependency
 from colreduce.ragged import Ragged
 
@@ -100,10 +102,32 @@ class SentenceTransformerEncoder:
         )
         return [vectors.float().cpu() for vectors in encoded]
 
+    def read(self, text: str, *, query: bool = False) -> Reading | None:
+        """Encode one text and say what each of its vectors stands for."""
+        encode = self.model.encode_query if query else self.model.encode_document
+        raw = encode([text], show_progress_bar=False, output_value=None)
+        if self._tokenizer() is None or "input_ids" not in raw[0]:
+            return None
+        ids, mask = raw[0]["input_ids"].cpu(), raw[0]["attention_mask"].bool().cpu()
+        special = torch.isin(ids, self._special(ids.device)).tolist()
+        prompt = self._prompt("query" if query else "document")
+        spans = Aligner(self._tokenizer()).spans(prompt, text, ids.tolist(), special)
+        names = self._tokenizer().convert_ids_to_tokens(ids.tolist())
+        pieces = [
+            Piece(str(name), span, mark)
+            for name, span, mark, kept in zip(names, spans, special, mask.tolist(), strict=True)
+            if kept
+        ]
+        return Reading(self._packed(raw).to("cpu"), pieces)
+
     def _window(self, texts: list[str], batch_size: int) -> Ragged:
         raw = self.model.encode_document(
             texts, batch_size=batch_size, show_progress_bar=False, output_value=None
         )
+        return self._packed(raw)
+
+    def _packed(self, raw: list[dict[str, Tensor]]) -> Ragged:
+        """Lay texts as the model left them end to end, without what it says not to score."""
         masks = [item["attention_mask"].bool() for item in raw]
         tokens = [
             item["token_embeddings"][mask].float() for item, mask in zip(raw, masks, strict=True)
@@ -114,6 +138,12 @@ class SentenceTransformerEncoder:
         special = [torch.isin(one, self._special(one.device)) for one in ids]
         words = [self._words(one, mark) for one, mark in zip(ids, special, strict=True)]
         return Ragged.pack(tokens, token_ids=ids, word_ids=words, special=special)
+
+    def _prompt(self, task: str) -> str:
+        """Return what the model reads before a text."""
+        prompts = getattr(self.model, "prompts", {})
+        usual = prompts.get(getattr(self.model, "default_prompt_name", None))
+        return str(prompts.get(task, usual) or "")
 
     def _tokenizer(self) -> Any:
         tokenizer = getattr(self.model, "tokenizer", None)

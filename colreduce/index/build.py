@@ -16,7 +16,8 @@ from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.store import SegmentWriter, Store
 
-LENGTHS, ORIGINAL, ASSIGNMENT = "lengths", "original_lengths", "assignment"
+LENGTHS, ORIGINAL = "lengths", "original_lengths"
+ASSIGNMENT, GRID = "assignment", "grid"
 CODES, FIRST = "codes.", "first."
 
 # Told of documents as every stage left them: their ids, and what the pipeline kept.
@@ -40,7 +41,9 @@ class SegmentBuilder:
         self.writer: SegmentWriter = store.begin()
         self.seconds = {"reduce": 0.0, "first_stage": 0.0}
         self._texts = texts
-        self._assignment = assignment
+        # Where nothing is reduced, every token is its own vector.
+        self._assignment = assignment and bool(pipeline.recipe.reducers)
+        self._grids = False
         self._keeper = keeper
         self._watch = watch
         self._builders: dict[str, Builder] = {
@@ -69,6 +72,7 @@ class SegmentBuilder:
             self.writer.append(CODES + name, _array(rows), per=LENGTHS)
         if self._assignment:
             self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"), per=ORIGINAL)
+            self._add_grid(batch)
         started = perf_counter()
         documents = Documents(passed.unreduced, left.batch, texts)
         for key, builder in self._builders.items():
@@ -79,6 +83,17 @@ class SegmentBuilder:
             self._keeper.add(ids, passed.batch)
         if self._watch is not None:
             self._watch(ids, passed)
+
+    def _add_grid(self, batch: Ragged) -> None:
+        """Keep which patches the vectors of pages are; zeros where documents are no pages."""
+        if batch.grid is None and not self._grids:
+            return
+        if not self._grids:
+            self._grids = True
+            before = self.writer.rows - len(batch)
+            self.writer.append(GRID, np.zeros((before, 3), "<u2"), per="document")
+        grid = batch.lengths.new_zeros(len(batch), 3) if batch.grid is None else batch.grid
+        self.writer.append(GRID, _array(grid).astype("<u2"), per="document")
 
     def finish(self) -> SegmentWriter:
         """Write the first stages' files; the segment is then ready to be committed."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from colreduce.embed import Encoder
 from colreduce.errors import ModelMismatch
+from colreduce.recipe import Recipe
 
 LIBRARIES = ("colreduce", "torch", "numpy", "sentence-transformers", "faiss-cpu", "faiss-gpu")
 
@@ -28,6 +29,25 @@ def check_identity(wanted: Mapping[str, Any] | None, encoder: Encoder) -> None:
             f"{given.get('name')}, differs in {', '.join(differing)}. "
             "Vectors of two models cannot be compared."
         )
+
+
+def founding(
+    recipe: Recipe, encoder: Encoder | None, *, store_assignment: bool | None, **settings: Any
+) -> dict[str, Any]:
+    """Return what is fixed when an index is created: ``settings``, and what made it.
+
+    Assignments are kept, if nobody says, where texts cannot be encoded again to find them out.
+    """
+    forgets = encoder is None or not settings["store_texts"]
+    return {
+        "recipe": recipe.to_dict(),
+        "recipe_line": str(recipe),
+        "encoder": None if encoder is None else dict(encoder.identity),
+        "encoder_source": getattr(encoder, "source", None),
+        "store_assignment": forgets if store_assignment is None else store_assignment,
+        "versions": versions(),
+        **settings,
+    }
 
 
 def versions() -> dict[str, str]:

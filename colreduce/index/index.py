@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from torch import Tensor
@@ -20,16 +19,17 @@ from colreduce.index import describe, limits
 from colreduce.index.auto import AUTO, usual_candidates
 from colreduce.index.batch import Batch
 from colreduce.index.build import Watch
-from colreduce.index.identity import check_identity, versions
+from colreduce.index.explain import explain
+from colreduce.index.identity import check_identity, founding
 from colreduce.index.ledger import kept_ledger
-from colreduce.index.loading import stored_encoder, stored_pipeline
+from colreduce.index.loading import new_encoder, stored_encoder, stored_pipeline
 from colreduce.index.maintain import merge
 from colreduce.index.search import Asked, OpenSegment, View, embed_queries
 from colreduce.index.upkeep import Upkeep
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
-from colreduce.results import Document, Hit
+from colreduce.results import Document, Explanation, Hit
 from colreduce.store import Report, Store, verify
 
 
@@ -62,7 +62,7 @@ class Index:
         dim: int | None = None,
         seed: int = 0,
         store_texts: bool = True,
-        store_assignment: bool = False,
+        store_assignment: bool | None = None,
         keep_sample: bool = True,
         device: str = "auto",
     ) -> Index:
@@ -72,28 +72,21 @@ class Index:
         dim               the vectors' width, for an index that is given vectors only
         store_texts       keep the texts, compressed, so that they can be shown
         keep_sample       keep some documents as encoded, so that quality can be measured again
-        store_assignment  keep where every original token went, so that hits can be explained
+        store_assignment  keep where every original token went, so that hits can be explained;
+                          when left out, only if texts cannot be encoded again to find that out
         """
         chosen = Recipe.parse(recipe)
-        if (encoder is None) == (dim is None):
-            raise BadInput(
-                "wanted either encoder= (a model) or dim= (an index for vectors only)",
-                field="encoder",
-            )
-        loaded = None if encoder is None else load_encoder(encoder, device=device)
+        loaded = new_encoder(encoder, dim, device)
         width = loaded.dim if loaded is not None else dim
-        config = {
-            "recipe": chosen.to_dict(),
-            "recipe_line": str(chosen),
-            "dim": limits.check_number(width, "dim", limits.MAX_DIM),
-            "seed": seed,
-            "encoder": None if loaded is None else dict(loaded.identity),
-            "encoder_source": getattr(loaded, "source", None),
-            "store_texts": store_texts,
-            "store_assignment": store_assignment,
-            "keep_sample": keep_sample,
-            "versions": versions(),
-        }
+        config = founding(
+            chosen,
+            loaded,
+            dim=limits.check_number(width, "dim", limits.MAX_DIM),
+            seed=seed,
+            store_texts=store_texts,
+            store_assignment=store_assignment,
+            keep_sample=keep_sample,
+        )
         return cls(Store.create(Path(path), config), loaded)
 
     @classmethod
@@ -307,6 +300,14 @@ class Index:
             found.append(Document(one, segment.metadata(place[1]), text, stored))
         return found
 
+    def explain(self, query: str | Any, id: str) -> Explanation:
+        """Say why a document has its score for a text or for query vectors [q, d].
+
+        Every vector of the query is shown with the stored vector that it met, with the tokens of
+        the document that were merged into that one, and with its share of the score.
+        """
+        return explain(self, query, id)
+
     def delete(self, ids: Sequence[str]) -> int:
         """Delete documents; return how many of the ids were there.
 
@@ -374,12 +375,7 @@ class Index:
     def __enter__(self) -> Index:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _open_view(self, known: Mapping[str, OpenSegment]) -> View:

@@ -1,4 +1,4 @@
-"""What an index reads back of itself: the methods as they learned, and its encoder."""
+"""The encoder of an index, new or stored, and its methods as they learned."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ def stored_pipeline(recipe: Recipe, snapshot: Snapshot) -> Pipeline:
         if key in keys
     }
     return Pipeline(recipe, states)
+
+
+def new_encoder(encoder: Any, dim: int | None, device: str) -> Encoder | None:
+    """Load the encoder of a new index; None for one that is given the width of its vectors."""
+    if (encoder is None) == (dim is None):
+        raise BadInput(
+            "wanted either encoder= (a model) or dim= (an index for vectors only)",
+            field="encoder",
+        )
+    return None if encoder is None else load_encoder(encoder, device=device)
 
 
 def stored_encoder(config: Mapping[str, Any]) -> Encoder:

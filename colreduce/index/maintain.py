@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.candidates.base import FirstStage
-from colreduce.index.build import FIRST
+from colreduce.index.build import ASSIGNMENT, FIRST, GRID
 from colreduce.index.sample import merge_samples
 from colreduce.index.search import View, parts_of
 from colreduce.store import Segment, SegmentWriter
@@ -21,6 +21,7 @@ def merge(
     if not moved:
         return
     merge_samples(view.snapshot.count, moved, writer)
+    _merge_grids(moved, writer)
     for key, method in view.pipeline.recipe.keyed():
         if isinstance(method, FirstStage):
             old = [(parts_of(segment, key), rows) for segment, rows in moved]
@@ -31,3 +32,14 @@ def merge(
                     writer.blob(full, part)
                 else:
                     writer.append(full, part)
+
+
+def _merge_grids(moved: Sequence[tuple[Segment, NDArray[np.int64]]], writer: SegmentWriter) -> None:
+    """Keep the grids of pages where only some of the segments have any; else the store does."""
+    known = [GRID in segment.arrays for segment, _ in moved]
+    if all(known) or not any(known) or not all(ASSIGNMENT in one.arrays for one, _ in moved):
+        return
+    for segment, rows in moved:
+        grid = segment.arrays.get(GRID)
+        some = np.zeros((len(rows), 3), "<u2") if grid is None else grid[rows]
+        writer.append(GRID, some, per="document")

@@ -1,0 +1,101 @@
+"""The whole page, and the file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from colreduce.evaluate.evaluation import Evaluation
+from colreduce.evaluate.report import sections
+from colreduce.evaluate.report.markup import Html, Part, joined, tag
+from colreduce.evaluate.report.style import STYLE
+from colreduce.evaluate.report.words import headlines, scope
+
+# The browser itself then keeps the page from asking for anything or running anything.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+WORDS = {
+    "nDCG@10": "How well the first ten hits are ordered, by graded judgements: 1 is perfect.",
+    "R@100": "The share of all relevant documents that are among the first hundred hits.",
+    "RR@10": "One over the rank of the first relevant hit; 0 if it is not among the first ten.",
+    "of exact": "The value divided by that of exact search: MaxSim over all token vectors as they "
+    "came from the encoder, none left out.",
+    "agreement@10, top 10 kept": "The share of exact search's first ten hits that are still among "
+    "the first ten.",
+    "bytes a document": "All that a search needs on disk: vectors, first stage, ids, metadata and "
+    "what the methods learned. Stored texts are not counted.",
+    "raw": "The token vectors as 4-byte numbers.",
+    "95 % interval": "Where the mean would lie in 95 of 100 cases if other queries of the same "
+    "kind had been asked (bootstrap).",
+    "median search": "Half of the searches take less time, one at a time, for ten hits, the "
+    "encoding of the query not counted.",
+}
+
+
+def page(found: Evaluation) -> str:
+    """Return the report as HTML."""
+    names = ", ".join(one.judged.name for one in found.contests)
+    parts = {
+        "trade-offs": ("What quality costs", sections.trade_offs(found)),
+        "stages": ("What every stage lost", sections.ledgers(found)),
+        "data-sets": ("Data set by data set", sections.collections(found)),
+        "significance": ("Which differences are more than chance", sections.significance(found)),
+        "queries": ("Queries that got worse", sections.worst(found)),
+        "machine": ("Machine and versions", sections.machine(found.machine, found)),
+        "terms": ("Terms", _terms(found)),
+    }
+    if not found.rows:
+        del parts["trade-offs"], parts["stages"]
+    links = [tag("a", title, href=f"#{name}") for name, (title, _) in parts.items()]
+    body = tag(
+        "body",
+        tag(
+            "header",
+            tag("h1", "Evaluation: ", names),
+            tag("p", scope(found), class_="quiet"),
+            tag("nav", _spaced(links), aria_label="Sections"),
+        ),
+        tag(
+            "main",
+            tag("ul", [tag("li", one) for one in headlines(found)], class_="glance"),
+            [
+                tag("section", tag("h2", title, id=name), content)
+                for name, (title, content) in parts.items()
+            ],
+        ),
+    )
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"Evaluation: {names}"),
+        tag("style", Html(STYLE)),
+    )
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _spaced(parts: list[Html]) -> Part:
+    return [joined(part, " ") for part in parts]
+
+
+def _terms(found: Evaluation) -> Html:
+    known = {name: WORDS[name] for name in found.metrics if name in WORDS}
+    rest = {name: told for name, told in WORDS.items() if "@" not in name or "," in name}
+    return tag(
+        "dl", [[tag("dt", name), tag("dd", told)] for name, told in {**known, **rest}.items()]
+    )
+
+
+def write_report(found: Evaluation, path: str | Path) -> Path:
+    """Write the report to a file, whole or not at all."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=target.parent, prefix=".tmp-", delete=False
+    ) as file:
+        file.write(page(found))
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, target)
+    return target
