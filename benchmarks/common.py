@@ -6,11 +6,13 @@ import json
 import os
 import platform
 import subprocess
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from colreduce.libraries import installed
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -49,19 +51,13 @@ def machine() -> dict[str, Any]:
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0].split(":", 1)[1].strip() if names else model
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return {
         "processor": model,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": installed(LIBRARIES),
         "commit": commit(),
     }
 

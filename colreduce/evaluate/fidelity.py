@@ -8,7 +8,6 @@ index, so nothing is read or encoded twice. What the finished index answers comp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -70,7 +69,11 @@ class LedgerMaker:
         """Search the finished index, and keep the ledger in it; return its plain values."""
         started = perf_counter()
         stages = self._ranker.finish()
-        exact = stages.rankings[0].rows
+        # Where there are few documents, the one hidden from a query stands last in its list.
+        best = stages.rankings[0]
+        exact = [
+            rows[np.isfinite(scores)] for rows, scores in zip(best.rows, best.scores, strict=True)
+        ]
         kinds = level_names(self._index.recipe)
         kept = [_overlap(one.rows, exact) for one in stages.rankings]
         errors: list[NDArray[np.float64] | None] = [
@@ -86,21 +89,18 @@ class LedgerMaker:
         ledger = self._plain(kinds, np.stack(kept, axis=1), errors, seed)
         ledger["candidates"] = curve
         ledger["seconds"] = self._seconds + perf_counter() - started
-        arrays = {"queries": self._asking.vectors.tokens.numpy().astype("<f2")}
-        arrays["lengths"] = self._asking.vectors.lengths.numpy().astype("<i4")
-        self._index.note(packed(ledger, arrays))
+        self._index.note(packed(ledger))
         return ledger
 
-    def _curve(self, exact: NDArray[np.int64]) -> dict[str, list[float]]:
+    def _curve(self, exact: Sequence[NDArray[np.int64]]) -> dict[str, list[float]]:
         """Return how much of the best ten is among the first so many candidates."""
         counts = [count for count in COUNTS if count < self._seen] or [self._seen]
         shares = np.zeros((len(self._asking), len(counts)))
         for query, (asked, hidden) in enumerate(self._asked(counts[-1] + 1)):
             found = self._index.view.candidates(asked).rows
             found = found[found != hidden]
-            for column, count in enumerate(counts):
-                there = np.isin(exact[query], found[:count])
-                shares[query, column] = there.mean()
+            parts = [found[:count] for count in counts]
+            shares[query] = _overlap(parts, [exact[query]] * len(counts))
         return {"counts": counts, "recall": shares.mean(0).tolist()}
 
     def _answers(self, wanted: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
@@ -112,15 +112,9 @@ class LedgerMaker:
             found = found[found != hidden]
             scores = view.scorer(asked.query.vectors, found)(np.arange(len(found)))
             first.append(found[np.argsort(-scores, kind="stable")[:DEPTH]])
-            hits = np.array([self._rows[hit.id] for hit in view.search(asked)], dtype=np.int64)
+            hits = np.array([view.row_of(hit.id) for hit in view.search(asked)], dtype=np.int64)
             final.append(hits[hits != hidden][:DEPTH])
         return first, final
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        """Return the row of every document of the finished index."""
-        view = self._index.view
-        return {view.id_of(row): row for row in range(len(view.live))}
 
     def _asked(self, candidates: int) -> Iterator[tuple[Asked, int]]:
         """Yield every query as the index takes it, and the row that is hidden from it."""
@@ -129,7 +123,7 @@ class LedgerMaker:
             asking.vectors.unpack(), asking.texts, asking.sources, strict=True
         ):
             query = self._index.pipeline.asked(vectors, text)
-            yield Asked(query, DEPTH + 1, candidates), self._rows[source]
+            yield Asked(query, DEPTH + 1, candidates), self._index.view.row_of(source)
 
     def _plain(
         self,
@@ -169,15 +163,14 @@ class LedgerMaker:
 
 
 def _overlap(
-    rows: NDArray[np.int64] | Sequence[NDArray[np.int64]], exact: NDArray[np.int64]
+    rows: NDArray[np.int64] | Sequence[NDArray[np.int64]], exact: Sequence[NDArray[np.int64]]
 ) -> NDArray[np.float64]:
-    """Return the share of exact search's best rows that is among these: [queries]."""
-    return np.array(
-        [
-            len(np.intersect1d(some, best)) / len(best)
-            for some, best in zip(rows, exact, strict=True)
-        ]
-    )
+    """Return the share of exact search's best rows that is among these: [queries].
+
+    Of nothing nothing can be lost.
+    """
+    pairs = zip(rows, exact, strict=True)
+    return np.array([np.isin(best, some).mean() if len(best) else 1.0 for some, best in pairs])
 
 
 def _errors(scores: NDArray[np.float32], exact: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import os
 import platform
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import colreduce
+from colreduce.libraries import installed
 
 LIBRARIES = (
     "colreduce",
@@ -46,13 +46,7 @@ def machine() -> dict[str, Any]:
 @cache
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that are installed."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return installed(LIBRARIES)
 
 
 @cache

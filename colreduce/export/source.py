@@ -16,8 +16,9 @@ from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.candidates.single import SingleVector, SingleVectorSearcher
 from colreduce.errors import BadInput
 from colreduce.index import Index
-from colreduce.index.identity import versions
+from colreduce.index.identity import LIBRARIES
 from colreduce.index.search import OpenSegment
+from colreduce.libraries import installed
 from colreduce.ragged import runs
 
 # Numbers held at a time: 32 MB as float32.
@@ -68,7 +69,7 @@ class Source:
             "recipe": str(index.recipe),
             "generation": index.generation,
             "documents": self.documents,
-            "versions": versions(),
+            "versions": installed(LIBRARIES),
         }
 
     @cached_property

@@ -12,7 +12,6 @@ import torch
 from colreduce.errors import BadInput
 from colreduce.index import limits
 from colreduce.index.build import SegmentBuilder, Watch
-from colreduce.index.sample import Keeper
 from colreduce.ragged import Ragged
 from colreduce.store import Store
 
@@ -141,13 +140,11 @@ class Batch:
 
     def _builder(self) -> SegmentBuilder:
         config = self._store.config
-        before = len(self._index) + sum(builder.writer.rows for builder in self._builders)
         return SegmentBuilder(
             self._store,
             self._index.pipeline,
             texts=config["store_texts"],
             assignment=config["store_assignment"],
-            keeper=Keeper(before) if config.get("keep_sample") else None,
             watch=self._watch,
         )
 

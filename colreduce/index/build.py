@@ -11,7 +11,6 @@ from torch import Tensor
 
 from colreduce.candidates.base import Builder, Documents, FirstStage
 from colreduce.index.limits import MAX_DOCUMENT_TOKENS
-from colreduce.index.sample import Keeper
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.store import SegmentWriter, Store
@@ -34,7 +33,6 @@ class SegmentBuilder:
         *,
         texts: bool,
         assignment: bool,
-        keeper: Keeper | None = None,
         watch: Watch | None = None,
     ) -> None:
         self.pipeline = pipeline
@@ -44,7 +42,6 @@ class SegmentBuilder:
         # Where nothing is reduced, every token is its own vector.
         self._assignment = assignment and bool(pipeline.recipe.reducers)
         self._grids = False
-        self._keeper = keeper
         self._watch = watch
         self._builders: dict[str, Builder] = {
             key: method.builder(pipeline.states.get(key, {}))
@@ -79,8 +76,6 @@ class SegmentBuilder:
             for name, part in builder.add(documents).items():
                 self.writer.append(f"{FIRST}{key}.{name}", part)
         self.seconds["first_stage"] += perf_counter() - started
-        if self._keeper is not None:
-            self._keeper.add(ids, passed.batch)
         if self._watch is not None:
             self._watch(ids, passed)
 
@@ -106,8 +101,6 @@ class SegmentBuilder:
                 else:
                     self.writer.append(full, part)
         self.seconds["first_stage"] += perf_counter() - started
-        if self._keeper is not None:
-            self._keeper.write(self.writer)
         return self.writer
 
     def abort(self) -> None:

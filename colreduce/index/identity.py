@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
 from colreduce.embed import Encoder
 from colreduce.errors import ModelMismatch
+from colreduce.libraries import installed
 from colreduce.recipe import Recipe
 
 LIBRARIES = ("colreduce", "torch", "numpy", "sentence-transformers", "faiss-cpu", "faiss-gpu")
@@ -45,17 +45,6 @@ def founding(
         "encoder": None if encoder is None else dict(encoder.identity),
         "encoder_source": getattr(encoder, "source", None),
         "store_assignment": forgets if store_assignment is None else store_assignment,
-        "versions": versions(),
+        "versions": installed(LIBRARIES),
         **settings,
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the libraries that made the index."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, NotFound
 from colreduce.filters import Filter
@@ -63,7 +61,6 @@ class Index:
         seed: int = 0,
         store_texts: bool = True,
         store_assignment: bool | None = None,
-        keep_sample: bool = True,
         device: str = "auto",
     ) -> Index:
         """Make an empty index in a new folder.
@@ -71,7 +68,6 @@ class Index:
         encoder           a `MultiVectorEncoder`, a model folder or a hub id
         dim               the vectors' width, for an index that is given vectors only
         store_texts       keep the texts, compressed, so that they can be shown
-        keep_sample       keep some documents as encoded, so that quality can be measured again
         store_assignment  keep where every original token went, so that hits can be explained;
                           when left out, only if texts cannot be encoded again to find that out
         """
@@ -85,7 +81,6 @@ class Index:
             seed=seed,
             store_texts=store_texts,
             store_assignment=store_assignment,
-            keep_sample=keep_sample,
         )
         return cls(Store.create(Path(path), config), loaded)
 
@@ -143,17 +138,6 @@ class Index:
         """Encode texts with a loaded model, such as one that several indexes share."""
         check_identity(self._store.config.get("encoder"), encoder)
         self._encoder = encoder
-
-    def acquire(self) -> None:
-        """Become the writer now and not only with the first change; `Locked` if another is."""
-        self._store.acquire()
-        self.refresh()
-        self.upkeep.look()
-
-    @property
-    def trouble(self) -> str:
-        """Return why this process, the writer, may write no more; empty while all is well."""
-        return self._store.trouble
 
     def fit(self, sample: Ragged, texts: Sequence[str | None] | None = None) -> None:
         """Let the recipe's methods learn from a sample of documents, before the first `add`.
@@ -249,13 +233,11 @@ class Index:
         candidates: int | None = None,
         exact: bool = False,
         filter: Filter | Mapping[str, Any] | str | None = None,
-        encode: Callable[[Sequence[str]], Sequence[Tensor]] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> list[Asked]:
         """Check and encode queries without searching: `View.search` takes what comes back.
 
-        encode  encodes the texts among them in place of `encoder`, with the same model
-        check   is called between the steps of the search, and raises to stop it
+        check  is called between the steps of the search, and raises to stop it
         """
         limits.check_number(k, "k", limits.MAX_K)
         wanted = limits.check_number(
@@ -264,7 +246,7 @@ class Index:
         passing = None if filter is None else parse_filter(filter)
         embedded = embed_queries(
             queries,
-            encode or (lambda texts: self.encoder.queries(texts)),
+            lambda texts: self.encoder.queries(texts),
             lambda vectors: limits.check_query(vectors, self.dim),
         )
         return [

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from colreduce.candidates.base import FirstStage
 from colreduce.index.build import ASSIGNMENT, FIRST, GRID
-from colreduce.index.sample import merge_samples
 from colreduce.index.search import View, parts_of
 from colreduce.store import Segment, SegmentWriter
 
@@ -20,7 +19,6 @@ def merge(
     """Make the files of a new segment that the store cannot make from those of the old ones."""
     if not moved:
         return
-    merge_samples(view.snapshot.count, moved, writer)
     _merge_grids(moved, writer)
     for key, method in view.pipeline.recipe.keyed():
         if isinstance(method, FirstStage):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher
 from colreduce.candidates.exhaustive import Exhaustive
+from colreduce.errors import NotFound
 from colreduce.filters import Columns, Filter
 from colreduce.index.build import CODES, FIRST, LENGTHS
 from colreduce.maxsim import segment_max
@@ -98,7 +98,7 @@ class OpenSegment:
 
 @dataclass(slots=True)
 class Asked:
-    """One search: what was asked, and what it cost by stage."""
+    """One search, checked and encoded."""
 
     query: Query
     k: int
@@ -106,7 +106,6 @@ class Asked:
     exact: bool = False
     filter: Filter | None = None
     check: Callable[[], None] = lambda: None  # called between steps; raises to stop the search
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class View:
@@ -150,14 +149,19 @@ class View:
         number = int(np.searchsorted(self.starts, row, "right")) - 1
         return self.filled[number].ids[row - int(self.starts[number])]
 
+    def row_of(self, one: str) -> int:
+        """Return the row of a document that is there."""
+        place = self.snapshot.find(one)
+        if place is None:
+            raise NotFound(f"there is no document {one!r}")
+        number = self.filled.index(self.snapshot.segments[place[0]])
+        return int(self.starts[number]) + place[1]
+
     def search(self, asked: Asked) -> list[Hit]:
         """Find candidates, score them, and return the best ``k``; equal scores by id."""
-        started = perf_counter()
         masks = self.allowed(asked.filter)
         exact = asked.exact or self._few(asked, masks)
         found = self._all(masks) if exact else self.candidates(asked, masks)
-        asked.seconds["first_stage"] = perf_counter() - started
-        started = perf_counter()
         scorer = self.scorer(asked.query.vectors, found.rows, asked.check)
         if exact:
             scores = scorer(np.arange(len(found.rows)))
@@ -166,7 +170,6 @@ class View:
         else:
             order, scores = self.pipeline.recipe.reranker.rank(found.scores, scorer, asked.k)
         hits = self._hits(found.rows[order], scores)
-        asked.seconds["rerank"] = perf_counter() - started
         return hits[: asked.k]
 
     def allowed(self, wanted: Filter | None) -> list[NDArray[np.bool_]]:

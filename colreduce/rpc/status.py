@@ -56,9 +56,6 @@ STATUSES: dict[type[ColreduceError], tuple[grpc.StatusCode, str]] = {
     errors.Unauthenticated: (Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
 }
 
-# The number of a status -> the status.
-CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in Code}
-
 # What a status means that came without our details: from gRPC itself or from a proxy.
 BARE: dict[grpc.StatusCode, type[ColreduceError]] = {
     Code.INVALID_ARGUMENT: errors.BadInput,

@@ -65,6 +65,12 @@ STAGES = {
     help="Keep the texts, compressed, so that hits can be shown.",
 )
 @click.option(
+    "--store-assignment/--no-store-assignment",
+    default=None,
+    help="Keep where every original token went, so that hits can be explained.  "
+    "[default: where texts cannot be encoded again to find that out]",
+)
+@click.option(
     "--ledger/--no-ledger",
     default=None,
     help="Measure what every stage loses, on queries drawn from the documents.  "
@@ -81,6 +87,7 @@ def index(
     limit: int | None,
     batch_size: int,
     store_texts: bool,
+    store_assignment: bool | None,
     ledger: bool | None,
 ) -> None:
     """Build an index of SOURCE in a new folder.
@@ -120,6 +127,7 @@ def index(
             encoder=loaded,
             seed=shared.seed,
             store_texts=store_texts,
+            store_assignment=store_assignment,
             ledger=ledger,
             progress=progress,
         )

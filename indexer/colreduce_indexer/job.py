@@ -48,6 +48,7 @@ def build(
     encoder: Encoder | None,
     seed: int,
     store_texts: bool,
+    store_assignment: bool | None = None,
     ledger: bool | None = None,
     progress: Progress,
 ) -> Built:
@@ -63,7 +64,14 @@ def build(
     made: dict[str, Any] = {"dim": checked.sample.dim} if encoder is None else {"encoder": encoder}
     existed = out.is_dir()
     try:
-        index = Index.create(out, recipe=recipe, seed=seed, store_texts=store_texts, **made)
+        index = Index.create(
+            out,
+            recipe=recipe,
+            seed=seed,
+            store_texts=store_texts,
+            store_assignment=store_assignment,
+            **made,
+        )
         with index:
             started = perf_counter()
             index.fit(checked.sample, checked.texts)

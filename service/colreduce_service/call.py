@@ -1,13 +1,10 @@
-"""One request on its way through the server: who asks, how long there is, where the time went."""
+"""One request on its way through the server: who asks, and how long there is."""
 
 from __future__ import annotations
 
 import re
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 
@@ -23,11 +20,7 @@ _PROPER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(slots=True)
 class Call:
-    """What is known of one request. Made by the guard, handed to the servicer in place of gRPC's.
-
-    ``seconds`` is the one place where stages say how long they took; whoever wants to measure or
-    log a request gives the guard an observer, which is handed the call when it is over.
-    """
+    """What is known of one request; the guard hands it to the servicer in place of gRPC's own."""
 
     method: str  # such as /colreduce.rpc.v1.Search/Search
     context: grpc.ServicerContext
@@ -35,10 +28,7 @@ class Call:
     id: str
     deadline: Deadline
     principal: Principal = ANYBODY
-    collection: str = ""  # its name, once it is known
     cost: float = 0.0  # what the caller is charged for it
-    seconds: dict[str, float] = field(default_factory=dict)  # stage -> how long it took
-    started: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def begin(cls, method: str, rule: Rule, context: grpc.ServicerContext) -> Call:
@@ -48,24 +38,6 @@ class Call:
         deadline = Deadline(context, rule.seconds)
         return cls(method, context, rule, name or uuid.uuid4().hex[:16], deadline)
 
-    @property
-    def total(self) -> float:
-        """Return the seconds since the request came."""
-        return time.perf_counter() - self.started
-
-    def check(self) -> None:
-        """Stop the request here if nobody waits for its answer any more."""
-        self.deadline.check()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time that the block takes as that stage's."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.spent(name, time.perf_counter() - began)
-
-    def spent(self, name: str, seconds: float) -> None:
-        """Count some time as that stage's."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+    def charge(self, cost: float) -> None:
+        """Add to what the caller is charged."""
+        self.cost += cost

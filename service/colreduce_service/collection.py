@@ -84,16 +84,22 @@ class Collection:
         exact: bool,
         filter: Mapping[str, Any] | str | None,
         check: Callable[[], None],
+        charge: Callable[[float], None],
     ) -> tuple[int, list[list[Hit]]]:
         """Answer queries, all on one generation; return its number and a list of hits for each.
 
-        ``check`` is called between steps and raises when nobody waits for the answer any more.
+        check   is called between steps and raises when nobody waits for the answer any more
+        charge  is told what the search costs: query vectors times documents that are scored
         """
         index = self.index
         view = index.view
         with ENCODING if any(isinstance(query, str) for query in queries) else nullcontext():
             check()
-            asked = index.ask(queries, k, candidates=candidates, exact=exact, filter=filter)
+            asked = index.ask(
+                queries, k, candidates=candidates, exact=exact, filter=filter, check=check
+            )
+        scored = [len(index) if exact else min(one.candidates, len(index)) for one in asked]
+        charge(sum(len(one.query.vectors) * n for one, n in zip(asked, scored, strict=True)))
         found = []
         for one in asked:
             check()

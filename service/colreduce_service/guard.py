@@ -9,8 +9,8 @@ any load.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -19,7 +19,7 @@ from grpc_status import rpc_status
 
 from colreduce.errors import BadInput, ColreduceError
 from colreduce.rpc import limits
-from colreduce.rpc.status import CODES, incident, status_of
+from colreduce.rpc.status import incident, status_of
 from colreduce_service.access import Access
 from colreduce_service.admission import Admission
 from colreduce_service.call import REQUEST_ID, Call
@@ -27,10 +27,9 @@ from colreduce_service.intake import Intake, Patience
 from colreduce_service.methods import RULES, Rule
 from colreduce_service.rates import Rates
 
-log = logging.getLogger(__name__)
+OURS = "/colreduce."
 
-# Told of every request when it is over, with the code of its status.
-Observer: TypeAlias = Callable[[Call, grpc.StatusCode], None]
+log = logging.getLogger(__name__)
 
 
 class Guard(grpc.ServerInterceptor):
@@ -42,14 +41,12 @@ class Guard(grpc.ServerInterceptor):
         access: Access,
         rates: Rates,
         say: Callable[[Exception], str],
-        observers: Sequence[Observer] = (),
     ) -> None:
         """``say`` writes one of our errors the way that callers may read it."""
         self._lanes = lanes
         self._access = access
         self._rates = rates
         self._say = say
-        self._observers = observers
         self._patience = Patience()
         self._intake = Intake(self._patience)
 
@@ -61,9 +58,9 @@ class Guard(grpc.ServerInterceptor):
         """Wrap the handler of a method of ours; leave every other one as it is."""
         handler = continuation(handler_call_details)
         method = handler_call_details.method
-        rule = RULES.get(method)
-        if handler is None or rule is None:
+        if handler is None or not method.startswith(OURS):
             return handler
+        rule = RULES[method]  # a method that has no rule is answered with an error, and not let in
         # Messages are read inside, one by one and within bounds, which gRPC allows only when it is
         # told that there may be several. One that is no message is the caller's mistake.
         return grpc.stream_unary_rpc_method_handler(
@@ -89,37 +86,31 @@ class Guard(grpc.ServerInterceptor):
         try:
             lane.require_room()
             self._let_in(call)
-            with self._intake.message(messages, context, call.deadline) as raw:
-                call.spent("read", call.total)
-                with lane.enter(context, call.deadline):
-                    call.spent("wait", call.total - call.seconds["read"])
-                    request = _read(handler.request_deserializer, raw)
-                    answer = _fitting(handler.unary_unary(request, call))
+            with (
+                self._intake.message(messages, context, call.deadline) as raw,
+                lane.enter(context, call.deadline),
+            ):
+                request = _read(handler.request_deserializer, raw)
+                answer = _fitting(handler.unary_unary(request, call))
         except Exception as error:
             self._fail(error, call)
-        self._finish(call, grpc.StatusCode.OK)
+        self._finish(call)
         return answer
 
     def _let_in(self, call: Call) -> None:
         call.principal = self._access.admit(call.context, call.rule)
         self._rates.check(call.principal.name)
 
-    def _charge(self, call: Call) -> None:
+    def _finish(self, call: Call) -> None:
         self._rates.charge(call.principal.name, call.cost)
-        call.cost = 0.0
-
-    def _finish(self, call: Call, code: grpc.StatusCode) -> None:
-        self._charge(call)
         call.context.set_trailing_metadata(((REQUEST_ID, call.id),))
-        for observer in self._observers:
-            observer(call, code)
 
     def _fail(self, error: Exception, call: Call) -> NoReturn:
         if isinstance(error, ColreduceError):
             status = status_of(error, self._say(error))
         else:
             status = _unexpected(call)
-        self._finish(call, CODES[status.code])
+        self._finish(call)
         plain: Any = rpc_status.to_status(status)
         named = (*plain.trailing_metadata, (REQUEST_ID, call.id))
         call.context.abort_with_status(plain._replace(trailing_metadata=named))

@@ -105,17 +105,15 @@ def _search(
     limits.check_count(k, limits.K, "k", "k")
     if candidates is not None:
         limits.check_count(candidates, limits.CANDIDATES, "candidates", "candidates")
-    asked = candidates or collection.index.candidates
-    call.cost += sum(1 if isinstance(one, str) else len(one) for one in queries) * asked
-    with call.stage("search"):
-        return collection.search(
-            queries,
-            k,
-            candidates=candidates,
-            exact=request.exact,
-            filter=_filter(request.filter),
-            check=call.check,
-        )
+    return collection.search(
+        queries,
+        k,
+        candidates=candidates,
+        exact=request.exact,
+        filter=_filter(request.filter),
+        check=call.deadline.check,
+        charge=call.charge,
+    )
 
 
 def _filter(text: str) -> dict[str, Any] | str | None:

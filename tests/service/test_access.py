@@ -11,10 +11,11 @@ import pytest
 from click.testing import CliRunner
 from colreduce_service.access import TokenFile, new_token, read_entries
 from colreduce_service.command import token
+from colreduce_service.methods import RULES
 from colreduce_service.rates import BURST_SECONDS, Rates
 
 from colreduce.errors import AccessDenied, BadInput, RateLimited, Unauthenticated
-from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc
+from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2
 from tests.service.running import Running, fill
 
 QUERY = [[1.0] + [0.0] * 15]
@@ -89,7 +90,7 @@ def test_a_request_carries_the_name_that_its_caller_gave_it(index: Path) -> None
 
 def test_who_has_asked_too_much_waits_and_others_do_not(index: Path) -> None:
     with Running(index, "--rate", "30") as server, server.client(timeout=10) as client:
-        # Eight vectors times 200 candidates: more than five seconds' worth.
+        # Eight vectors times 20 documents: more than five seconds' worth.
         client.search(QUERY * 8)
         with pytest.raises(RateLimited, match="try again in"):
             client.search(QUERY * 8)
@@ -105,6 +106,16 @@ def test_a_bucket_fills_again_with_time() -> None:
     assert 0 < caught.value.retry_after < 0.1
     time.sleep(0.05)
     rates.check("ada")
+
+
+def test_every_method_has_a_rule_and_no_rule_is_without_its_method() -> None:
+    methods = {
+        f"/{service.full_name}/{method.name}"
+        for file in (search_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
+        for service in file.services_by_name.values()
+        for method in service.methods
+    }
+    assert set(RULES) == methods
 
 
 def test_a_role_may_do_what_those_before_it_may() -> None:

@@ -91,6 +91,19 @@ def test_nothing_is_lost_by_exact_search_and_nobody_is_blamed(tmp_path):
     assert ledger["lost"]["agreement@10"] == {"low": 0.0, "value": 0.0, "high": 0.0}
 
 
+def test_a_handful_of_documents_loses_nothing_by_the_one_that_is_hidden(tmp_path):
+    for count in (1, 4):
+        batch, ids = documents().take(slice(0, count)), [str(number) for number in range(count)]
+        with Index.create(tmp_path / f"idx{count}", recipe="exact", dim=DIM) as index:
+            index.fit(batch)
+            maker = LedgerMaker(index, draw(ids, batch, None, None, seed=1))
+            with index.batch(maker.watch) as adding:
+                adding.add(ids, embeddings=batch.unpack())
+            ledger = maker.finish(seed=0)
+        assert ledger["blame"] == ""
+        assert ledger["stages"][-1]["values"]["agreement@10"]["value"] == 1
+
+
 def test_the_last_row_is_what_the_index_answers(tmp_path):
     ledger, index = ledger_of(tmp_path, "ward(factor=6) | int8 | mean | maxsim(candidates=20)")
     batch, ids = documents(), [f"d{number:03}" for number in range(DOCUMENTS)]

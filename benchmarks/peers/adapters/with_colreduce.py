@@ -16,7 +16,7 @@ def build(request):
     recipe = request.settings["recipe"]
     chosen = np.sort(np.random.default_rng(0).permutation(len(documents))[:SAMPLE])
     texts = request.texts("documents") if "bm25" in recipe else None
-    kept = {"store_texts": False, "keep_sample": False}  # a search needs neither
+    kept = {"store_texts": False, "store_assignment": False}  # a search needs neither
     with Index.create(request.index, recipe=recipe, dim=documents.dim, **kept) as index:
         sample = [documents.rows(row, row + 1) for row in chosen.tolist()]
         some = None if texts is None else [texts[row] for row in chosen.tolist()]
