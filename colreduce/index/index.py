@@ -139,6 +139,17 @@ class Index:
         check_identity(self._store.config.get("encoder"), encoder)
         self._encoder = encoder
 
+    def acquire(self) -> None:
+        """Become the writer now and not only with the first change; `Locked` if another is."""
+        self._store.acquire()
+        self.refresh()
+        self.upkeep.look()
+
+    @property
+    def trouble(self) -> str:
+        """Return why this process, the writer, may write no more; empty while all is well."""
+        return self._store.trouble
+
     def fit(self, sample: Ragged, texts: Sequence[str | None] | None = None) -> None:
         """Let the recipe's methods learn from a sample of documents, before the first `add`.
 

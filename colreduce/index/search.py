@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -98,7 +99,7 @@ class OpenSegment:
 
 @dataclass(slots=True)
 class Asked:
-    """One search, checked and encoded."""
+    """One search, checked and encoded; when it is over, also how long each stage took."""
 
     query: Query
     k: int
@@ -106,6 +107,7 @@ class Asked:
     exact: bool = False
     filter: Filter | None = None
     check: Callable[[], None] = lambda: None  # called between steps; raises to stop the search
+    seconds: dict[str, float] = field(default_factory=dict)  # stage -> how long it took
 
 
 class View:
@@ -159,9 +161,11 @@ class View:
 
     def search(self, asked: Asked) -> list[Hit]:
         """Find candidates, score them, and return the best ``k``; equal scores by id."""
+        started = perf_counter()
         masks = self.allowed(asked.filter)
         exact = asked.exact or self._few(asked, masks)
         found = self._all(masks) if exact else self.candidates(asked, masks)
+        asked.seconds["first_stage"] = perf_counter() - started
         scorer = self.scorer(asked.query.vectors, found.rows, asked.check)
         if exact:
             scores = scorer(np.arange(len(found.rows)))
@@ -170,6 +174,7 @@ class View:
         else:
             order, scores = self.pipeline.recipe.reranker.rank(found.scores, scorer, asked.k)
         hits = self._hits(found.rows[order], scores)
+        asked.seconds["rerank"] = perf_counter() - started - asked.seconds["first_stage"]
         return hits[: asked.k]
 
     def allowed(self, wanted: Filter | None) -> list[NDArray[np.bool_]]:
