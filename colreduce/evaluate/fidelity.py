@@ -2,12 +2,15 @@
 
 Every document is scored against the held-out queries as each stage leaves it, on its way into the
 index, so nothing is read or encoded twice. What the finished index answers completes the ledger.
+What is known of one run of documents is a few small arrays: a build that goes on after a stop keeps
+them beside each piece, and takes them in again in the place of the documents.
 `docs/ledger.md` says what its plain values mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Any
 
@@ -23,7 +26,7 @@ from colreduce.index import Index
 from colreduce.index.auto import COUNTS, usual_candidates
 from colreduce.index.ledger import packed
 from colreduce.index.search import Asked
-from colreduce.pipeline import Passed
+from colreduce.pipeline import Passed, Pipeline
 
 FORMAT = 1
 DEPTH = 10
@@ -41,18 +44,53 @@ TRUST_IN_SPANS = (
 )
 
 
-class LedgerMaker:
-    """Watches a build, and then says what every stage lost."""
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best rows of each query after every stage, among the documents of one run or of many.
 
-    def __init__(self, index: Index, asking: Asking) -> None:
-        """``index`` is fitted and empty."""
-        self._index = index
+    rows, scores  [levels, queries, up to DEPTH]   best first; of equal scores the earlier row
+    followed      [levels, queries, up to DEPTH]   every level's scores of exact search's best rows
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    followed: NDArray[np.float32]
+
+    @classmethod
+    def none(cls, levels: int, queries: int) -> Best:
+        """Return what is known before the first document."""
+        nothing = np.empty((levels, queries, 0), np.float32)
+        return cls(nothing.astype(np.int64), nothing, nothing)
+
+    def followed_by(self, later: Best) -> Best:
+        """Join what was found with what was found in later rows."""
+        rows = np.concatenate([self.rows, later.rows], axis=2)
+        scores = np.concatenate([self.scores, later.scores], axis=2)
+        followed = np.concatenate([self.followed, later.followed], axis=2)
+        best = np.argsort(-scores, axis=2, kind="stable")[..., :DEPTH]
+        exact = np.argsort(-followed[:1], axis=2, kind="stable")[..., :DEPTH]
+        return Best(
+            np.take_along_axis(rows, best, axis=2),
+            np.take_along_axis(scores, best, axis=2),
+            np.take_along_axis(followed, exact, axis=2),
+        )
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return it as arrays to be kept."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class RunWatch:
+    """Ranks a run of documents after every stage, while it comes by a batch at a time."""
+
+    def __init__(self, pipeline: Pipeline, asking: Asking, first: int) -> None:
+        """``first`` is the row of the run's first document."""
         self._asking = asking
-        self._ranker = StageRanker(index.pipeline, asking.vectors, DEPTH, follow=DEPTH)
-        self._seen = 0
-        self._seconds = 0.0
+        self._ranker = StageRanker(pipeline, asking.vectors, DEPTH, follow=DEPTH)
+        self._row = first
+        self.seconds = 0.0
 
-    def watch(self, ids: Sequence[str], passed: Passed) -> None:
+    def __call__(self, ids: Sequence[str], passed: Passed) -> None:
         """Take in documents as every stage left them."""
         started = perf_counter()
         places = {one: place for place, one in enumerate(ids)}
@@ -61,23 +99,56 @@ class LedgerMaker:
             for query, source in enumerate(self._asking.sources)
             if source in places
         ]
-        self._ranker.see(self._seen, passed, hidden)
-        self._seen += len(ids)
-        self._seconds += perf_counter() - started
+        self._ranker.see(self._row, passed, hidden)
+        self._row += len(ids)
+        self.seconds += perf_counter() - started
+
+    def finish(self) -> Best:
+        """Return what was found."""
+        stages = self._ranker.finish()
+        return Best(
+            np.stack([ranking.rows for ranking in stages.rankings]),
+            np.stack([ranking.scores for ranking in stages.rankings]),
+            stages.followed,
+        )
+
+
+class LedgerMaker:
+    """Takes in what was found in every run of documents, and then says what every stage lost."""
+
+    def __init__(self, index: Index, asking: Asking) -> None:
+        """``index`` is fitted and empty."""
+        self._index = index
+        self._asking = asking
+        self._best = Best.none(len(level_names(index.recipe)), len(asking))
+        self._seen = 0
+        self._seconds = 0.0
+
+    def follow(self) -> RunWatch:
+        """Return what watches the next run of documents, those after all that were taken in."""
+        return RunWatch(self._index.pipeline, self._asking, self._seen)
+
+    def take(self, run: Best, documents: int, seconds: float = 0.0) -> None:
+        """Take in what was found in the next run of documents, and how long that took."""
+        self._best = self._best.followed_by(run)
+        self._seen += documents
+        self._seconds += seconds
+
+    @property
+    def loss(self) -> float:
+        """Return which share of exact search's best is lost by what is stored, so far."""
+        exact = _found(self._best.rows[0], self._best.scores[0])
+        return float(1 - _overlap(self._best.rows[-1], exact).mean())
 
     def finish(self, seed: int) -> dict[str, Any]:
         """Search the finished index, and keep the ledger in it; return its plain values."""
         started = perf_counter()
-        stages = self._ranker.finish()
-        # Where there are few documents, the one hidden from a query stands last in its list.
-        best = stages.rankings[0]
-        exact = [
-            rows[np.isfinite(scores)] for rows, scores in zip(best.rows, best.scores, strict=True)
-        ]
+        exact = _found(self._best.rows[0], self._best.scores[0])
         kinds = level_names(self._index.recipe)
-        kept = [_overlap(one.rows, exact) for one in stages.rankings]
+        kept = [_overlap(rows, exact) for rows in self._best.rows]
+        followed = self._best.followed
         errors: list[NDArray[np.float64] | None] = [
-            _errors(level, stages.followed[0]) for level in stages.followed
+            _errors(level, followed[0]) for level in followed
         ]
         curve = self._curve(exact)
         first, final = self._answers(usual_candidates(self._index.recipe, {"candidates": curve}))
@@ -160,6 +231,14 @@ class LedgerMaker:
             "blame": kinds[worst][1] if losses[worst].value > NOTHING else "",
             "trust": TRUST.get(asking.kind, TRUST_IN_SPANS),
         }
+
+
+def _found(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[NDArray[np.int64]]:
+    """Return each query's rows.
+
+    Where there are few documents, the one hidden from a query stands last in its list.
+    """
+    return [some[np.isfinite(told)] for some, told in zip(rows, scores, strict=True)]
 
 
 def _overlap(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.candidates.base import FirstStage
+from colreduce.candidates.base import FirstStage, Parts
 from colreduce.index.build import ASSIGNMENT, FIRST, GRID
 from colreduce.index.search import View, parts_of
 from colreduce.store import Segment, SegmentWriter
@@ -22,7 +23,7 @@ def merge(
     _merge_grids(moved, writer)
     for key, method in view.pipeline.recipe.keyed():
         if isinstance(method, FirstStage):
-            old = [(parts_of(segment, key), rows) for segment, rows in moved]
+            old = _OneByOne([(parts_of(segment, key), rows) for segment, rows in moved], moved)
             state = view.pipeline.states.get(key, {})
             for name, part in method.merge(old, state).items():
                 full = f"{FIRST}{key}.{name}"
@@ -30,6 +31,29 @@ def merge(
                     writer.blob(full, part)
                 else:
                     writer.append(full, part)
+
+
+class _OneByOne(Sequence[tuple[Parts, NDArray[np.int64]]]):
+    """The parts of many segments; the memory that one took is given back before the next."""
+
+    def __init__(
+        self,
+        parts: Sequence[tuple[Parts, NDArray[np.int64]]],
+        moved: Sequence[tuple[Segment, NDArray[np.int64]]],
+    ) -> None:
+        self._parts = parts
+        self._moved = moved
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._parts[place]
+
+    def __iter__(self) -> Iterator[tuple[Parts, NDArray[np.int64]]]:
+        for pair, (segment, _) in zip(self._parts, self._moved, strict=True):
+            yield pair
+            segment.data.let_go()
 
 
 def _merge_grids(moved: Sequence[tuple[Segment, NDArray[np.int64]]], writer: SegmentWriter) -> None:

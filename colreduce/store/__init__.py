@@ -8,8 +8,21 @@ from __future__ import annotations
 from colreduce.store.compact import Moved, Rewrite
 from colreduce.store.segment import Segment
 from colreduce.store.snapshot import Snapshot
+from colreduce.store.staging import Staging, Unfinished, unfinished
 from colreduce.store.store import Store
 from colreduce.store.verify import Report, verify
 from colreduce.store.writer import SegmentWriter
 
-__all__ = ["Moved", "Report", "Rewrite", "Segment", "SegmentWriter", "Snapshot", "Store", "verify"]
+__all__ = [
+    "Moved",
+    "Report",
+    "Rewrite",
+    "Segment",
+    "SegmentWriter",
+    "Snapshot",
+    "Staging",
+    "Store",
+    "Unfinished",
+    "unfinished",
+    "verify",
+]

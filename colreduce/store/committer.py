@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from colreduce.store.catalogue import Catalogue
 from colreduce.store.collect import Collector
 from colreduce.store.publish import Change, place, undo
 from colreduce.store.segment import Segment
-from colreduce.store.snapshot import Snapshot
+from colreduce.store.snapshot import Model, Snapshot
 
 log = logging.getLogger(__name__)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -75,6 +75,18 @@ class Committer:
         ballast.keep(self.root, snapshot)
         return snapshot
 
+    def prepare(self, config: dict[str, object], models: Mapping[str, Model]) -> Snapshot:
+        """Make the folders of an index that nobody sees before its first commit."""
+        with self.guard():
+            recovery.sweep_temporary(self.root)
+            for name in (layout.SEGMENTS, layout.MODELS):
+                recovery.make_folder(self.root / name)
+                # No manifest names them: they were placed by a first commit that was cut short.
+                for entry in fs.list_entries(self.root / name):
+                    recovery.remove(Path(entry.path))
+        self._catalogue_stale = True  # it is made with the first commit
+        return Snapshot(manifest.Manifest(generation=0, oldest=1, config=config), "", (), models)
+
     def commit(self, before: Snapshot, change: Change, show: Callable[[Snapshot], None]) -> None:
         """Place, publish, follow in the catalogue, show. Deletions may take the ballast's room."""
         spare = bool(change.writers) and all(writer.only_deletes for writer in change.writers)
@@ -108,7 +120,7 @@ class Committer:
                 self._purge(snapshot)
             else:
                 self._collector.follow(snapshot.manifest, layout.GRACE_SECONDS)
-        if change.removed:
+        if change.removed or not before.generation:
             ballast.keep(self.root, snapshot)
 
     @property

@@ -73,6 +73,7 @@ def gather(
             texts, ends = segment.data.texts, segment.data.text_ends
             told = None if texts is None or ends is None else records.picked(texts, ends, some)
             writer.carry(segment.data.records.take(some), texts=told)
+        segment.data.let_go()
     for segment, deletes in _needed_tombstones(snapshot, inputs):
         writer.carry_deletes(segment.data.records.take(deletes))
     by_store = _movable(moved)
@@ -82,6 +83,7 @@ def gather(
                 check()
                 rows_of_one_kind = block.astype(dtype, copy=False)
                 writer.append(name, rows_of_one_kind, per=segment.data.per[name])
+            segment.data.let_go()
     left = {name for segment, _ in moved for name in [*segment.arrays, *segment.data.buffers]}
     left -= set(by_store)
     if left and rewrite is None:

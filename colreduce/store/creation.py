@@ -9,17 +9,29 @@ from pathlib import Path
 from colreduce.errors import AlreadyExists
 from colreduce.store import fs, layout, manifest, recovery
 
+# What a build that was cut short leaves, its last step included.
+_OF_A_BUILD = frozenset({layout.BUILDING, layout.SEGMENTS, layout.MODELS})
 
-def require_vacant(path: Path) -> None:
-    """Refuse a path where an index, a file or a folder that is not empty stands."""
+
+def require_vacant(path: Path, *, begun: bool = False) -> None:
+    """Refuse a path where an index, a file or a folder that is not empty stands.
+
+    begun  an index that is being built there piece by piece is no obstacle
+    """
     if not path.exists() and not path.is_symlink():
         return
     if not path.is_dir():
         raise AlreadyExists(f"{path} is a file; give a folder that is new or empty.")
     if manifest.generations(path):
         raise AlreadyExists(f"{path} already holds an index. Open it, or choose another folder.")
+    began = begun and (path / layout.BUILDING).is_dir()
     for entry in fs.list_entries(path):
-        if not _is_leftover(entry):
+        if entry.name == layout.BUILDING and not begun:
+            raise AlreadyExists(
+                f"{path} holds a build that is not finished: go on with it by 'colreduce index', "
+                "or choose another folder."
+            )
+        if not (_is_leftover(entry) or (began and entry.name in _OF_A_BUILD)):
             raise AlreadyExists(
                 f"{path} is not empty: it holds {entry.name!r}. Choose another folder."
             )

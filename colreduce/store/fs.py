@@ -309,6 +309,27 @@ def map_bytes(fd: int, size: int) -> mmap.mmap:
     return mmap.mmap(fd, size, access=mmap.ACCESS_READ)
 
 
+def let_go(mapped: mmap.mmap) -> None:
+    """Let the memory that a mapped file takes be used for something else; it stays readable."""
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def lock_holder(path: Path) -> str | None:
+    """Return the process number of the writer that holds a lock; None when nobody does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(fd, 32).decode("ascii", "replace").strip() or "?"
+    finally:
+        os.close(fd)
+    return None
+
+
 class WriterLock:
     """The lock that the one writer of an index holds for as long as it lives."""
 

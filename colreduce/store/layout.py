@@ -29,6 +29,9 @@ BALLAST = "BALLAST"
 SEGMENTS = "segments"
 MODELS = "models"
 QUARANTINE = "quarantine"
+BUILDING = "building"
+JOB_JSON = "job.json"
+MAX_JOB = 256 << 20
 CATALOGUE = "catalogue.sqlite3"
 TEMPORARY = ".tmp"
 SEGMENT_JSON = "segment.json"
@@ -41,6 +44,7 @@ RESERVED = frozenset({SEGMENT_JSON, PACK, DOCS, TEXTS, TEXT_ENDS})
 
 _MANIFEST = re.compile(r"manifest-(\d{10})\.json")
 _SEGMENT = re.compile(r"seg-(\d{10})-[0-9a-f]{8}")
+_PIECE = re.compile(r"piece-(\d{10})-([0-9a-f]{64})")
 _MODEL = re.compile(r"model-[0-9a-f]{8,64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 # Control characters, line separators, and the marks that turn the direction of the text around.
@@ -67,6 +71,17 @@ def segment_generation(name: str) -> int | None:
     """Return the generation a segment's folder name tells, None for any other name."""
     found = _SEGMENT.fullmatch(name)
     return int(found[1]) if found else None
+
+
+def piece_name(number: int, sha256: str) -> str:
+    """Return the folder name of a finished piece of a build."""
+    return f"piece-{number:010d}-{sha256}"
+
+
+def piece_number(name: str) -> tuple[int, str] | None:
+    """Return the number and the digest that a piece's folder name tells; None for other names."""
+    found = _PIECE.fullmatch(name)
+    return (int(found[1]), found[2]) if found else None
 
 
 def is_model(name: str) -> bool:

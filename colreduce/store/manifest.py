@@ -156,6 +156,11 @@ def _refuse_without_manifest(root: Path) -> None:
     for entry in fs.list_entries(root / layout.SEGMENTS):
         if (layout.segment_generation(entry.name) or 0) > 1:
             raise Damaged(f"{root} holds segments but no manifest. Restore it from a snapshot.")
+    if (root / layout.BUILDING).is_dir():
+        raise NotAnIndex(
+            f"{root} holds an index that is still being built: 'colreduce inspect' says how far it "
+            "is, the 'colreduce index' that began it goes on with it."
+        )
     raise NotAnIndex(f"{root} holds no colreduce index.")
 
 

@@ -82,6 +82,8 @@ def place(root: Path, before: Snapshot, change: Change) -> Placed:
         fs.fsync_dir(root / layout.SEGMENTS)
     folder = root / layout.SEGMENTS
     datas = [SegmentData.open(folder / entry.name, entry, "written") for entry in added]
+    # Records that were carried over brought their seqs; later ones must be greater.
+    seq = max([seq, *(int(data.records.seqs.max(initial=-1)) + 1 for data in datas)])
     if change.removed:
         segments, new = _exchanged(before, change, datas)
     else:

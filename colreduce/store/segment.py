@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -63,6 +64,12 @@ class SegmentData:
     sizes: Mapping[str, int]
     texts: NDArray[np.uint8] | None
     text_ends: NDArray[np.int64] | None
+    maps: Sequence[mmap.mmap] = ()
+
+    def let_go(self) -> None:
+        """Give back the memory of what was read; the next use reads it from the disk again."""
+        for mapped in self.maps:
+            fs.let_go(mapped)
 
     @classmethod
     def open(cls, directory: Path, entry: SegmentEntry, verify: str) -> SegmentData:
@@ -94,6 +101,7 @@ class SegmentData:
                 raise ValueError(f"{name!r} cannot name a file")
             level = "full" if verify == "sizes" and name in {layout.DOCS, layout.PACK} else verify
             buffers[name] = checked_bytes(directory / name, seal, level)
+        maps = tuple(buffer for buffer in buffers.values() if isinstance(buffer, mmap.mmap))
         sizes = {layout.SEGMENT_JSON: entry.bytes, **{n: seal.bytes for n, seal in seals.items()}}
         if layout.PACK in buffers:
             _unpack(buffers, sizes, body["packed"])
@@ -123,6 +131,7 @@ class SegmentData:
             sizes=MappingProxyType(sizes),
             texts=None if ends is None else np.frombuffer(buffers[layout.TEXTS], np.uint8),
             text_ends=ends,
+            maps=maps,
         )
 
 

@@ -26,8 +26,9 @@ from colreduce.store.committer import Committer
 from colreduce.store.compact import Rewrite, chosen, gather
 from colreduce.store.compact import due as worth_compacting
 from colreduce.store.publish import Change
-from colreduce.store.segment import SegmentData
+from colreduce.store.segment import Segment, SegmentData
 from colreduce.store.snapshot import Snapshot, open_snapshot
+from colreduce.store.staging import Staging
 from colreduce.store.writer import SegmentWriter
 
 _TRIES = 5
@@ -49,6 +50,7 @@ class Store:
         self._snapshot: Snapshot | None = None
         self._alive: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self._committer: Committer | None = None
+        self._made: list[Path] = []  # the folders that were made for it
         self._mutex = threading.RLock()  # held for a commit
         self._compacting = threading.Lock()
 
@@ -73,6 +75,38 @@ class Store:
             store.close()
             raise
         return store
+
+    @classmethod
+    def prepare(
+        cls,
+        path: Path,
+        config: Mapping[str, Any],
+        models: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
+    ) -> Store:
+        """Begin an index that appears, whole, with its first commit; or go on with one.
+
+        Until then nobody can open it. What is finished of it meanwhile is kept by `Staging`.
+        ``models`` are those that its segments will share, where they are known already.
+        """
+        plain = layout.plain_json(dict(config), "the configuration")
+        store = cls(path)
+        creation.require_vacant(store.path, begun=True)
+        store._made = creation.make_folders(store.path)
+        try:
+            store._committer = Committer(store.path, store._in_use)
+            creation.require_vacant(store.path, begun=True)  # now that nobody else may change it
+            store._show(store._committer.prepare(plain, models or {}))
+        except BaseException as problem:
+            if not isinstance(problem, (Locked, AlreadyExists)):
+                store.discard()
+            store.close()
+            raise
+        return store
+
+    def discard(self) -> None:
+        """Clear away an index that was prepared and has no documents yet."""
+        if not (self.path / layout.BUILDING).exists():
+            creation.clear_away(self.path, self._made)
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False, verify: str = "full") -> Store:
@@ -188,6 +222,18 @@ class Store:
             for writer in writers:
                 writer.abort()
             raise
+
+    def gathered(self, pieces: Sequence[Segment], rewrite: Rewrite) -> SegmentWriter:
+        """Make one segment of pieces that were built one by one; it is ready to be committed."""
+        with self.begin() as writer:
+            gather(self.snapshot(), pieces, writer, rewrite, _go_on)
+            writer.seal(0)
+        return writer
+
+    @property
+    def staging(self) -> Staging:
+        """Return the place of what is finished of an index before it appears."""
+        return Staging(self.path, self._writing().guard)
 
     def due(self) -> list[str]:
         """Return the names of the segments that it would pay to compact now; often none."""

@@ -120,7 +120,8 @@ def _add_all(
     encoding = 0.0
     done = 0
     progress("index", 0, documents)
-    with index.batch(None if maker is None else maker.watch) as batch:
+    watch = None if maker is None else maker.follow()
+    with index.batch(watch) as batch:
         for chunk, took in _timed(source.chunks()):
             encoding += took
             batch.add(
@@ -132,6 +133,8 @@ def _add_all(
             done += len(chunk.ids)
             progress("index", done, documents)
         started = perf_counter()
+    if maker is not None and watch is not None:
+        maker.take(watch.finish(), documents, watch.seconds)
     return {"encode": encoding, **batch.seconds, "publish": perf_counter() - started}
 
 

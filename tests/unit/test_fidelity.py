@@ -36,9 +36,11 @@ def ledger_of(tmp_path: Path, recipe: str) -> tuple[dict, Index]:
     index = Index.create(tmp_path / "idx", recipe=recipe, dim=DIM)
     index.fit(batch)
     maker = LedgerMaker(index, draw(ids, batch, None, None, seed=1, count=QUERIES))
-    with index.batch(maker.watch) as adding:
-        adding.add(ids[:50], embeddings=batch.take(slice(0, 50)).unpack())
-        adding.add(ids[50:], embeddings=batch.take(slice(50, DOCUMENTS)).unpack())
+    for run in (slice(0, 50), slice(50, 70), slice(70, DOCUMENTS)):
+        watch = maker.follow()
+        with index.batch(watch) as adding:
+            adding.add(ids[run], embeddings=batch.take(run).unpack())
+        maker.take(watch.finish(), run.stop - run.start)
     return maker.finish(seed=0), index
 
 
@@ -97,8 +99,10 @@ def test_a_handful_of_documents_loses_nothing_by_the_one_that_is_hidden(tmp_path
         with Index.create(tmp_path / f"idx{count}", recipe="exact", dim=DIM) as index:
             index.fit(batch)
             maker = LedgerMaker(index, draw(ids, batch, None, None, seed=1))
-            with index.batch(maker.watch) as adding:
+            watch = maker.follow()
+            with index.batch(watch) as adding:
                 adding.add(ids, embeddings=batch.unpack())
+            maker.take(watch.finish(), count)
             ledger = maker.finish(seed=0)
         assert ledger["blame"] == ""
         assert ledger["stages"][-1]["values"]["agreement@10"]["value"] == 1

@@ -1,0 +1,122 @@
+"""An index that is made piece by piece, and appears when all of it is there.
+
+`Index.create` shows an empty index and then every commit. A long build has nothing to show before
+its end, and much to lose on the way; so its pieces are kept one by one where nobody looks for an
+index, whoever goes on with the build finds them, and one commit puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from colreduce.embed import Encoder
+from colreduce.index.build import SegmentBuilder, Watch
+from colreduce.index.index import Index
+from colreduce.index.maintain import merge
+from colreduce.store import Store
+from colreduce.store.staging import Staging
+
+# What the methods of the recipe learned stands among a build's arrays under this prefix.
+LEARNED = "learned."
+
+
+class Making:
+    """An index in the making, and the one process that makes it."""
+
+    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+        """Use ``begin`` or ``resume``."""
+        self._store = store
+        self.index = Index(store, encoder)
+        self.staging: Staging = store.staging
+
+    @classmethod
+    def begin(cls, path: Path, config: Mapping[str, Any], encoder: Encoder | None) -> Making:
+        """Begin in a new folder, or in one that holds an unfinished build and nothing else.
+
+        Then the index is to be fitted, and `found` to be called.
+        """
+        return cls(Store.prepare(path, config), encoder)
+
+    @classmethod
+    def resume(cls, path: Path, record: Mapping[str, Any], encoder: Encoder | None) -> Making:
+        """Go on with a build whose record was written; its methods know what they learned."""
+        names = [name for name in record["files"] if name.startswith(LEARNED)]
+        staging = Staging(path, lambda: None)
+        learned = {name.removeprefix(LEARNED): staging.arrays(record, name) for name in names}
+        return cls(Store.prepare(path, record["config"], learned), encoder)
+
+    def found(
+        self, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, NDArray[Any]]]
+    ) -> None:
+        """Write down what is going to be built, once the methods have learned."""
+        learned = {LEARNED + key: state for key, state in self._learned().items()}
+        config = dict(self._store.config)
+        self.staging.found({**record, "config": config}, {**learned, **arrays})
+
+    @contextmanager
+    def piece(
+        self, number: int, first: int, watch: Watch | None = None
+    ) -> Iterator[SegmentBuilder]:
+        """Collect one piece; it is kept when the block ends well.
+
+        first  the number of its first document among all of them
+        """
+        config = self._store.config
+        builder = SegmentBuilder(
+            self._store,
+            self.index.pipeline,
+            texts=config["store_texts"],
+            assignment=config["store_assignment"],
+            watch=watch,
+        )
+        try:
+            yield builder
+            self.staging.keep(number, builder.finish(), first)
+        except BaseException:
+            builder.abort()
+            raise
+
+    def publish(self, groups: Sequence[Sequence[int]], told: Callable[[int], None]) -> None:
+        """Make one segment of each group of pieces, and show all of them at once."""
+        writers = []
+        done = 0
+        try:
+            for group in groups:
+                pieces = [self.staging.open(number) for number in group]
+                writers.append(self._store.gathered(pieces, partial(merge, self.index.view)))
+                done += len(group)
+                told(done)
+        except BaseException:
+            for writer in writers:
+                writer.abort()
+            raise
+        self._store.commit(writers, models=self._learned())
+        self.index.refresh()
+
+    def close(self) -> None:
+        """Let go of the folder; what was not founded leaves nothing behind."""
+        if not self.index.generation:
+            self._store.discard()
+        self.index.close()
+
+    def __enter__(self) -> Making:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: object, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _learned(self) -> dict[str, dict[str, NDArray[Any]]]:
+        return {
+            key: {name: tensor.cpu().numpy() for name, tensor in state.items()}
+            for key, state in self.index.pipeline.states.items()
+            if state
+        }
