@@ -4,8 +4,9 @@
 
 Both are given the same unit vectors in the same run, on two threads, at 125, 300 and 1,030 tokens
 of 128 numbers, and leave one vector in four. Each is run once to warm up and then several times;
-the median counts. Ratios are of this run only: seconds differ from machine to machine. On a CUDA
-device the batched methods are measured there, too.
+the median counts. Ratios are of this run only: seconds differ from machine to machine. The bare
+product of all pairs stands beside them: no method that compares every token with every other can
+be quicker than that. On a CUDA device the batched methods are measured there, too.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ DIM = 128
 GOALS = {"ward": (2, 2, 2), "kmeans": (4, 4, 8), "cover": (4, 4, 8)}
 # Quadratic in the tokens with a large constant: one round shows enough.
 SLOW = ("dominance", "voronoi", "spectral")
+ALL_PAIRS = "bare product of pairs"
 # No tokenizer stands behind made vectors: a third of their vocabulary is dropped instead.
 DROPPED = {"ids": ",".join(map(str, range(10_000)))}
 
@@ -88,6 +90,9 @@ def rates(device: str, only: list[str] | None) -> dict[str, dict[str, float]]:
             pooling = HierarchicalTokenPooling(pool_factor=FACTOR)
             seconds = timed(lambda p=pooling, i=items: p.pool(i), 3)  # type: ignore[misc]
             found.setdefault("sentence-transformers", {})[str(tokens)] = count / seconds
+        whole = torch.stack(items).to(device)
+        seconds = timed(lambda w=whole: torch.bmm(w, w.transpose(1, 2)), 5)  # type: ignore[misc]
+        found.setdefault(ALL_PAIRS, {})[str(tokens)] = count / seconds
         batch = with_known(Ragged.pack(items)).to(device)
         for name, row in REDUCERS.items():
             if only and name not in only:
