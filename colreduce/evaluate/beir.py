@@ -58,7 +58,7 @@ class BeirFolder:
 
     def corpus(self) -> Iterator[Record]:
         """Yield the documents in the file's order."""
-        files = self._corpus_files()
+        files = self.corpus_files()
         seen: dict[str, Path] = {}
         for file in files:
             for record in read_documents(file):
@@ -69,7 +69,8 @@ class BeirFolder:
         if not seen:
             raise BadData(f"{files[0]}: the corpus is empty")
 
-    def _corpus_files(self) -> list[Path]:
+    def corpus_files(self) -> list[Path]:
+        """Return the files that hold the documents, in their order."""
         if self.path.is_file():
             return [self.path]
         single = _first(self.path, CORPUS)

@@ -52,7 +52,7 @@ def records(path: Path) -> Iterator[Record]:
     """Yield the records of a JSONL file in their order; an id that comes twice is an error."""
     seen: dict[str, int] = {}
     for number, line in numbered_lines(path):
-        record = _record(line, f"{path} line {number}")
+        record = record_of(line, f"{path} line {number}")
         if record.id in seen:
             raise BadData(
                 f"{path} line {number}: the id {record.id!r} was on line {seen[record.id]} already"
@@ -61,7 +61,8 @@ def records(path: Path) -> Iterator[Record]:
         yield record
 
 
-def _record(line: str, where: str) -> Record:
+def record_of(line: str, where: str) -> Record:
+    """Return the record on one line, or say what is wrong with it and ``where``."""
     try:
         given = json.loads(line)
     except ValueError as error:
