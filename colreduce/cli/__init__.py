@@ -32,6 +32,7 @@ COMMANDS = {
     "methods": "List every method of every stage, or explain one.",
     "serve": "Serve an index, or a folder of indexes, over gRPC.",
     "token": "Make a token that a server lets in.",
+    "health": "Ask a server whether it is ready.",
 }
 # The module of each command of our own.
 HERE = {

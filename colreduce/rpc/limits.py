@@ -6,6 +6,7 @@ The numbers are part of the protocol: `proto/colreduce/rpc/v1` states them besid
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from colreduce.errors import BadInput
 
@@ -13,17 +14,21 @@ MESSAGE_BYTES = 8 << 20  # a whole request or answer
 HEADER_BYTES = 16 << 10
 DIM = 4096  # width of a vector
 QUERY_TOKENS = 512  # vectors of one query
+DOCUMENT_TOKENS = 8192  # vectors of one document
+DOCUMENTS = 256  # documents of one message of an upsert
+DOCUMENT_BYTES = 1 << 20  # one document's text
+METADATA_BYTES = 16 << 10
+RECIPE_BYTES = 4 << 10
 QUERIES = 64  # queries of one BatchSearch
 TEXT_BYTES = 64 << 10  # one query's text
 FILTER_BYTES = 16 << 10
-IDS = 256  # ids of one Get
+IDS = 256  # ids of one Get or Delete
 ID_BYTES = 256
 K = 1000  # documents returned for one query
 CANDIDATES = 10_000  # documents scored exactly for one query
 NORM = 1e4  # length of one vector
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def check_name(name: str, field: str = "collection") -> str:
@@ -42,9 +47,18 @@ def check_id(identifier: str, field: str) -> str:
     size = len(identifier.encode("utf-8", "surrogatepass"))
     if not 1 <= size <= ID_BYTES:
         raise BadInput(f"an id is 1 to {ID_BYTES} bytes long, got {size}", field=field)
-    if _CONTROL.search(identifier):
-        raise BadInput(f"the id {_shown(identifier)} holds a control character", field=field)
+    if not identifier.isprintable():  # control characters, and those that turn text around
+        raise BadInput(
+            f"the id {_shown(identifier)} holds a character that cannot be printed", field=field
+        )
     return identifier
+
+
+def check_ids(ids: Sequence[str]) -> None:
+    """Raise if there are none, too many, or one that is not proper."""
+    check_count(len(ids), IDS, "ids", "the number of ids")
+    for place, one in enumerate(ids):
+        check_id(one, f"ids[{place}]")
 
 
 def check_count(value: int, most: int, field: str, what: str) -> int:

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 
 from colreduce import errors
 from colreduce.errors import BadInput, ColreduceError, ServiceError
+from colreduce.rpc.v1 import write_pb2
 
 DOMAIN = "colreduce"
 
@@ -55,6 +56,9 @@ STATUSES: dict[type[ColreduceError], tuple[grpc.StatusCode, str]] = {
     errors.AccessDenied: (Code.PERMISSION_DENIED, "ACCESS_DENIED"),
     errors.Unauthenticated: (Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
 }
+
+# The number of a status -> the status.
+CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in Code}
 
 # What a status means that came without our details: from gRPC itself or from a proxy.
 BARE: dict[grpc.StatusCode, type[ColreduceError]] = {
@@ -95,6 +99,22 @@ def status_of(error: ColreduceError, message: str | None = None) -> status_pb2.S
     return status_pb2.Status(code=code.value[0], message=message, details=_packed(details))
 
 
+def item_status(error: ColreduceError, message: str) -> write_pb2.ItemStatus:
+    """Return what became of one document that an error kept from being written."""
+    code, reason = _row(type(error))
+    field = error.field if isinstance(error, BadInput) else ""
+    return write_pb2.ItemStatus(
+        code=code.value[0], reason=reason, message=_short(message), field=field
+    )
+
+
+def item_error(item: write_pb2.ItemStatus) -> ColreduceError | None:
+    """Return why a document was refused; None when it was not."""
+    if not item.code:
+        return None
+    return _error(item.reason, CODES.get(item.code, Code.UNKNOWN), item.message, item.field)
+
+
 def incident(number: str) -> status_pb2.Status:
     """Return the status for an error that nobody expected: its number in the log, not its text."""
     info = error_details_pb2.ErrorInfo(
@@ -121,13 +141,19 @@ def error_of(call: grpc.RpcError, where: str) -> ColreduceError:
             field = bad.field_violations[0].field
         elif detail.Unpack(retry):
             wait = retry.retry_delay.ToMilliseconds() / 1000
+    return _error(reason, code, status.message, field, wait)
+
+
+def _error(
+    reason: str, code: grpc.StatusCode, message: str, field: str, wait: float = RETRY_SECONDS
+) -> ColreduceError:
     kinds = {known: kind for kind, (_, known) in STATUSES.items()}
     kind = kinds.get(reason, BARE.get(code, ServiceError))
     if issubclass(kind, BadInput):
-        return kind(status.message, field=field)
+        return kind(message, field=field)
     if issubclass(kind, errors.RateLimited):
-        return kind(status.message, retry_after=wait)
-    return kind(status.message)
+        return kind(message, retry_after=wait)
+    return kind(message)
 
 
 def _bare(code: grpc.StatusCode, text: str, where: str) -> ColreduceError:

@@ -1,10 +1,13 @@
-"""One request on its way through the server: who asks, and how long there is."""
+"""One request on its way through the server: who asks, how long there is, where the time went."""
 
 from __future__ import annotations
 
 import re
+import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -28,7 +31,10 @@ class Call:
     id: str
     deadline: Deadline
     principal: Principal = ANYBODY
+    collection: str = ""  # its name, once it is known
     cost: float = 0.0  # what the caller is charged for it
+    seconds: dict[str, float] = field(default_factory=dict)  # stage -> how long it took
+    started: float = field(default_factory=time.perf_counter)
 
     @classmethod
     def begin(cls, method: str, rule: Rule, context: grpc.ServicerContext) -> Call:
@@ -38,6 +44,24 @@ class Call:
         deadline = Deadline(context, rule.seconds)
         return cls(method, context, rule, name or uuid.uuid4().hex[:16], deadline)
 
-    def charge(self, cost: float) -> None:
-        """Add to what the caller is charged."""
-        self.cost += cost
+    @property
+    def total(self) -> float:
+        """Return the seconds since the request came."""
+        return time.perf_counter() - self.started
+
+    def check(self) -> None:
+        """Stop the request here if nobody waits for its answer any more."""
+        self.deadline.check()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time that the block takes as that stage's."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.spent(name, time.perf_counter() - began)
+
+    def spent(self, name: str, seconds: float) -> None:
+        """Count some time as that stage's."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds

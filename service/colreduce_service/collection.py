@@ -1,4 +1,4 @@
-"""One index kept open: searched by many threads, followed as it changes on disk."""
+"""One index kept open: searched by many threads, written to by one, followed as it changes."""
 
 from __future__ import annotations
 
@@ -7,38 +7,67 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from colreduce.errors import BadInput, ColreduceError, Damaged
-from colreduce.index import Document, Hit, Index
+from colreduce.errors import (
+    BadInput,
+    ColreduceError,
+    Damaged,
+    DiskFull,
+    Locked,
+    ReadOnly,
+    Unavailable,
+)
+from colreduce.index import Document, Hit, Index, WriteQueue
+from colreduce.store import fs
+from colreduce_service.call import Call
+from colreduce_service.encoders import ENCODING
 
 log = logging.getLogger(__name__)
 
 # To find damage, all of an index is read. One that is damaged is not read again every second.
 DAMAGED_SECONDS = 30.0
 
-# One text is encoded at a time: tokenizers are not made for several threads at once, and a model
-# uses all the cores that it may use already.
-ENCODING = threading.Lock()
+# Bytes that must fit on a full disk before it is said to have room again.
+ROOM = 1 << 20
+ROOM_FILE = ".tmp-room"  # what is so named is cleared away when an index is opened
 
 
 class Collection:
     """An index under the name that requests use. One that cannot be opened says why when asked."""
 
-    def __init__(self, name: str, path: Path, lend: Callable[[Index], None]) -> None:
-        """Open the index; ``lend`` gives it an encoder, or raises why it has none."""
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        lend: Callable[[Index], None],
+        *,
+        write: bool = True,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Open the index; ``lend`` gives it an encoder, or raises why it has none.
+
+        With ``write`` this process becomes its writer, as soon as no other process is. ``changed``
+        is called when a write has shown that nothing more can be written, or that it can again.
+        """
         self.name = name
         self.path = path
         self._lend = lend
+        self._write = write
+        self._changed = changed
         self._index: Index | None = None
+        self._queue: WriteQueue | None = None
         self._folder: tuple[int, int] | None = None
         self._closed: ColreduceError | None = None  # why it cannot be searched
         self._textless: ColreduceError | None = None  # why it cannot be searched with text
         self._stale: ColreduceError | None = None  # why it shows an older generation
+        self._unwritable: ColreduceError | None = None  # why it cannot be changed
+        self._ended = False  # it was dropped, or the server stops
         self._not_before = 0.0  # when to look at the disk again
+        self._guard = threading.RLock()  # held while it is opened, followed or closed
         try:
             self._open()
         except (ColreduceError, OSError) as error:
@@ -60,6 +89,13 @@ class Collection:
         return self._closed or self._textless
 
     @property
+    def write_problem(self) -> ColreduceError | None:
+        """Return why it cannot be changed."""
+        if self._index is not None and self._index.trouble:
+            return ReadOnly(f"writing has stopped: {self._index.trouble}. Restart the server.")
+        return self._closed or self._unwritable
+
+    @property
     def index(self) -> Index:
         """Return the index, or raise why there is none."""
         if self._index is None:
@@ -68,7 +104,7 @@ class Collection:
         return self._index
 
     def require_text(self, field: str) -> None:
-        """Raise why queries may not be text, if so; ``field`` is where the text stands."""
+        """Raise why texts cannot be encoded, if so; ``field`` is where the text stands."""
         if self._textless is not None:
             problem = copy.copy(self._textless)
             if isinstance(problem, BadInput):
@@ -83,27 +119,28 @@ class Collection:
         candidates: int | None,
         exact: bool,
         filter: Mapping[str, Any] | str | None,
-        check: Callable[[], None],
-        charge: Callable[[float], None],
+        call: Call,
     ) -> tuple[int, list[list[Hit]]]:
-        """Answer queries, all on one generation; return its number and a list of hits for each.
-
-        check   is called between steps and raises when nobody waits for the answer any more
-        charge  is told what the search costs: query vectors times documents that are scored
-        """
+        """Answer queries, all on one generation; return its number and a list of hits for each."""
         index = self.index
         view = index.view
-        with ENCODING if any(isinstance(query, str) for query in queries) else nullcontext():
-            check()
+        with (
+            call.stage("encode"),
+            ENCODING if any(isinstance(query, str) for query in queries) else nullcontext(),
+        ):
+            call.check()
             asked = index.ask(
-                queries, k, candidates=candidates, exact=exact, filter=filter, check=check
+                queries, k, candidates=candidates, exact=exact, filter=filter, check=call.check
             )
-        scored = [len(index) if exact else min(one.candidates, len(index)) for one in asked]
-        charge(sum(len(one.query.vectors) * n for one, n in zip(asked, scored, strict=True)))
+        documents = view.snapshot.count
         found = []
         for one in asked:
-            check()
+            call.check()
+            scored = documents if exact else min(one.candidates, documents)
+            call.cost += len(one.query.vectors) * scored
             found.append(view.search(one))
+            for stage, seconds in one.seconds.items():
+                call.spent(stage, seconds)
         return view.snapshot.generation, found
 
     def get(self, ids: Sequence[str]) -> tuple[int, list[Document]]:
@@ -115,6 +152,39 @@ class Collection:
         """Return what the index holds, how it was built and what it costs."""
         return self.index.describe()
 
+    @contextmanager
+    def writing(self) -> Iterator[WriteQueue]:
+        """Lend the queue that changes go through; remember what keeps them from being written."""
+        self.index  # noqa: B018  (raises why there is none)
+        queue = self._queue
+        if queue is None:
+            raise copy.copy(self.write_problem) or ReadOnly("this collection cannot be changed")
+        try:
+            yield queue
+        except BadInput:
+            if queue is not self._queue:  # it was closed meanwhile, which is not the caller's fault
+                raise Unavailable("the collection has just been closed: try again") from None
+            raise
+        except DiskFull as error:
+            self._unwritable = error
+            self._changed()
+            raise
+        except ReadOnly:
+            self._changed()
+            raise
+
+    def written(self) -> None:
+        """Note that documents were written, so the disk has room."""
+        if isinstance(self._unwritable, DiskFull):
+            self._unwritable = None
+            self._changed()
+
+    def compact(self, *, purge: bool) -> tuple[int, int]:
+        """Move all documents into one segment; return the generation and how many there are."""
+        with self.writing():
+            generation = self.index.compact(purge=purge)
+        return generation, len(self.index.view.snapshot.segments)
+
     def follow(self) -> None:
         """Take over a newer generation, or a new index put in the place of the old one.
 
@@ -123,12 +193,13 @@ class Collection:
         if time.monotonic() < self._not_before:
             return
         try:
-            if self._index is None or _identity(self.path) != self._folder:
-                self._open()
-            else:
-                before = self._index.generation
-                if self._index.refresh() != before:
-                    log.info("%s is at generation %d", self.name, self._index.generation)
+            with self._guard:
+                if self._ended:
+                    return
+                if self._index is None or _identity(self.path) != self._folder:
+                    self._open()
+                else:
+                    self._refresh(self._index)
             self._stale = None
         except (ColreduceError, OSError) as error:
             problem = _ours(error)
@@ -143,9 +214,12 @@ class Collection:
                 self._stale = problem
 
     def close(self) -> None:
-        """Let go of the files."""
-        if self._index is not None:
-            self._index.close()
+        """Write what waits, and let go of the files."""
+        with self._guard:
+            self._ended = True
+            self._stop_writing()
+            if self._index is not None:
+                self._index.close()
 
     def _open(self) -> None:
         folder = _identity(self.path)
@@ -156,7 +230,50 @@ class Collection:
         except ColreduceError as error:
             self._textless = error
         # The old index is not closed: requests may still be reading it. It goes when they have.
+        self._stop_writing()
         self._index, self._folder, self._closed = index, folder, None
+        self._start_writing(index)
+
+    def _refresh(self, index: Index) -> None:
+        if self._queue is None:
+            before = index.generation
+            if index.refresh() != before:
+                log.info("%s is at generation %d", self.name, index.generation)
+            self._start_writing(index)
+        elif isinstance(self._unwritable, DiskFull) and _has_room(self.path):
+            log.info("%s: the disk has room again", self.name)
+            self._unwritable = None
+
+    def _start_writing(self, index: Index) -> None:
+        """Become the writer, unless another process is; then the next look tries again."""
+        if not self._write:
+            self._unwritable = ReadOnly("this server was started with --read-only")
+            return
+        try:
+            index.acquire()
+        except (Locked, ReadOnly, DiskFull, OSError) as error:
+            known, self._unwritable = self._unwritable, _ours(error)
+            if known is None or str(known) != str(self._unwritable):
+                log.warning("%s cannot be changed: %s", self.name, self._unwritable)
+            return
+        self._queue, self._unwritable = WriteQueue(index), None
+
+    def _stop_writing(self) -> None:
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            queue.close()
+
+
+def _has_room(folder: Path) -> bool:
+    """Say whether the disk takes a file again: by writing one, since quotas hide from statvfs."""
+    probe = folder / ROOM_FILE
+    try:
+        fs.unlink(probe)
+        fs.write_once(probe, bytes(ROOM))
+        fs.unlink(probe)
+    except OSError:
+        return False
+    return True
 
 
 def _ours(error: Exception) -> ColreduceError:

@@ -39,18 +39,40 @@ if TYPE_CHECKING:
     help="Model that encodes texts. Default: the one each index was built with. 'none': no texts.",
 )
 @click.option(
+    "--read-only",
+    is_flag=True,
+    envvar="COLREDUCE_SERVE_READ_ONLY",
+    help="Follow what another process writes, and write nothing: a replica.",
+)
+@click.option(
+    "--snapshots",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    envvar="COLREDUCE_SERVE_SNAPSHOTS",
+    show_envvar=True,
+    help="Folder for the files that Snapshot writes; without it there is no Snapshot.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    envvar="COLREDUCE_SERVE_SEED",
+    show_envvar=True,
+    help="Seed of collections that are made on request.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     envvar="COLREDUCE_SERVE_WORKERS",
     show_envvar=True,
-    help="Requests that run at once. Default: one per core.",
+    help="Searches that run at once. Default: one per core.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=1),
     envvar="COLREDUCE_SERVE_QUEUE",
     show_envvar=True,
-    help="Requests that may wait; more are turned away at once. Default: as many as are answered "
+    help="Searches that may wait; more are turned away at once. Default: as many as are answered "
     "in half of the client's two seconds, by how long searches took lately.",
 )
 @click.option(
@@ -101,8 +123,9 @@ if TYPE_CHECKING:
 def serve(folder: Path, as_json: bool, **options: Any) -> None:
     """Serve the index in DIR, or every index in the folder DIR, over gRPC.
 
-    A newer generation is served as soon as it is on disk. SIGTERM or Ctrl-C finishes the requests
-    that are running; a second one stops at once.
+    The server writes to the indexes, too, as long as no other process does; with --read-only it
+    follows what another one writes. SIGTERM or Ctrl-C finishes the requests that are running; a
+    second one stops at once.
 
     \b
     Examples:
@@ -193,14 +216,16 @@ def _announce(server: Server, as_json: bool) -> None:
     for one in collections:
         if one.problem is not None:
             click.echo(f"warning: {one.name} is not served: {one.problem}", err=True)
-        elif one.text_problem is not None:
+            continue
+        if one.text_problem is not None:
             click.echo(f"note: {one.name} takes vectors only: {one.text_problem}", err=True)
+        if one.write_problem is not None and not server.settings.read_only:
+            click.echo(f"note: {one.name} cannot be changed: {one.write_problem}", err=True)
     noun = "collection" if len(collections) == 1 else "collections"
     names = ", ".join(one.name for one in collections[:5]) + (", ..." if collections[5:] else "")
+    what = f"({names}; {documents:,} documents)" if names else "(CreateCollection makes one)"
     click.echo(
-        f"serving {len(collections)} {noun} ({names}; {documents:,} documents) on "
-        f"{server.listening}. Ctrl-C stops.",
-        err=True,
+        f"serving {len(collections)} {noun} {what} on {server.listening}. Ctrl-C stops.", err=True
     )
     if as_json:
         held = [
@@ -210,6 +235,7 @@ def _announce(server: Server, as_json: bool) -> None:
                 "documents": len(one.index) if one.ready else 0,
                 "generation": one.index.generation if one.ready else 0,
                 "text_queries": one.text_problem is None,
+                "writable": one.write_problem is None,
                 "problem": str(one.problem or one.text_problem or ""),
             }
             for one in collections
@@ -218,7 +244,7 @@ def _announce(server: Server, as_json: bool) -> None:
             "listening": server.listening,
             "pid": os.getpid(),
             "collections": held,
-            "encoders": server.indexes.encoders.names,
+            "encoders": [one.describe() for one in server.indexes.encoders.all()],
             **_shown(server),
         }
         click.echo(json.dumps(facts))
@@ -226,4 +252,5 @@ def _announce(server: Server, as_json: bool) -> None:
 
 def _shown(server: Server) -> dict[str, Any]:
     settings = dataclasses.asdict(server.settings)
-    return {name: settings[name] for name in ("workers", "queue", "reflection", "insecure")}
+    shown = ("workers", "queue", "reflection", "insecure", "read_only")
+    return {name: settings[name] for name in shown}

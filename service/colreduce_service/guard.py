@@ -23,13 +23,16 @@ from colreduce.rpc.status import incident, status_of
 from colreduce_service.access import Access
 from colreduce_service.admission import Admission
 from colreduce_service.call import REQUEST_ID, Call
-from colreduce_service.intake import Intake, Patience
-from colreduce_service.methods import RULES, Rule
+from colreduce_service.intake import IDLE_SECONDS, Intake, Patience, Streams, read_next
+from colreduce_service.methods import RULES, Lane, Rule
 from colreduce_service.rates import Rates
 
 OURS = "/colreduce."
 
 log = logging.getLogger(__name__)
+
+# Streams that may be open at once; each holds a thread while it lasts.
+STREAMS = 16
 
 
 class Guard(grpc.ServerInterceptor):
@@ -37,7 +40,7 @@ class Guard(grpc.ServerInterceptor):
 
     def __init__(
         self,
-        lanes: Mapping[str, Admission],
+        lanes: Mapping[Lane, Admission],
         access: Access,
         rates: Rates,
         say: Callable[[Exception], str],
@@ -49,6 +52,7 @@ class Guard(grpc.ServerInterceptor):
         self._say = say
         self._patience = Patience()
         self._intake = Intake(self._patience)
+        self._streams = Streams(STREAMS)
 
     def intercept_service(
         self,
@@ -63,6 +67,12 @@ class Guard(grpc.ServerInterceptor):
         rule = RULES[method]  # a method that has no rule is answered with an error, and not let in
         # Messages are read inside, one by one and within bounds, which gRPC allows only when it is
         # told that there may be several. One that is no message is the caller's mistake.
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                lambda messages, context: self._converse(handler, method, rule, messages, context),
+                request_deserializer=None,
+                response_serializer=handler.response_serializer,
+            )
         return grpc.stream_unary_rpc_method_handler(
             lambda messages, context: self._answer(handler, method, rule, messages, context),
             request_deserializer=None,
@@ -70,7 +80,7 @@ class Guard(grpc.ServerInterceptor):
         )
 
     def close(self) -> None:
-        """End the thread that watches slow callers."""
+        """End the streams that say nothing, and the thread that watches slow callers."""
         self._patience.close()
 
     def _answer(
@@ -86,23 +96,58 @@ class Guard(grpc.ServerInterceptor):
         try:
             lane.require_room()
             self._let_in(call)
-            with (
-                self._intake.message(messages, context, call.deadline) as raw,
-                lane.enter(context, call.deadline),
-            ):
-                request = _read(handler.request_deserializer, raw)
-                answer = _fitting(handler.unary_unary(request, call))
+            with self._intake.message(messages, context, call.deadline) as raw:
+                call.spent("read", call.total)
+                with lane.enter(context, call.deadline):
+                    call.spent("wait", call.total - call.seconds["read"])
+                    request = _read(handler.request_deserializer, raw)
+                    answer = _fitting(handler.unary_unary(request, call))
         except Exception as error:
             self._fail(error, call)
         self._finish(call)
         return answer
 
+    def _converse(
+        self,
+        handler: Any,
+        method: str,
+        rule: Rule,
+        messages: Iterator[bytes],
+        context: grpc.ServicerContext,
+    ) -> Iterator[Message]:
+        """Answer a stream message by message; the servicer sees one message at a time."""
+        call = Call.begin(method, rule, context)
+        lane = self._lanes[rule.lane]
+        try:
+            lane.require_room()
+            self._let_in(call)
+            with self._streams.place():
+                while (raw := self._next(messages, context)) is not None:
+                    self._let_in(call)  # again: a token may have gone, or a rate been reached
+                    with lane.enter(context, call.deadline):
+                        request = _read(handler.request_deserializer, raw)
+                        answer = _fitting(handler.stream_stream(request, call))
+                    self._charge(call)
+                    with self._patience.within(context, IDLE_SECONDS):
+                        yield answer
+        except Exception as error:
+            self._fail(error, call)
+        self._finish(call)
+
+    def _next(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
+        with self._patience.within(context, IDLE_SECONDS, idle=True):
+            return read_next(messages)
+
     def _let_in(self, call: Call) -> None:
         call.principal = self._access.admit(call.context, call.rule)
         self._rates.check(call.principal.name)
 
-    def _finish(self, call: Call) -> None:
+    def _charge(self, call: Call) -> None:
         self._rates.charge(call.principal.name, call.cost)
+        call.cost = 0.0
+
+    def _finish(self, call: Call) -> None:
+        self._charge(call)
         call.context.set_trailing_metadata(((REQUEST_ID, call.id),))
 
     def _fail(self, error: Exception, call: Call) -> NoReturn:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -32,6 +32,9 @@ MOST_WAITING = 64
 ARRIVAL_SECONDS = 10.0
 SLOW_SECONDS = 0.25
 
+# Seconds that a stream may say nothing, or not take what it is sent.
+IDLE_SECONDS = 60.0
+
 SWEEP_SECONDS = 0.5
 
 
@@ -41,6 +44,7 @@ class _Held:
 
     context: grpc.ServicerContext
     until: float
+    idle: bool  # nothing is lost when it ends
     since: float = field(default_factory=time.monotonic)
 
 
@@ -55,9 +59,14 @@ class Patience:
         self._thread.start()
 
     @contextmanager
-    def within(self, context: grpc.ServicerContext, seconds: float) -> Iterator[_Held]:
-        """Cancel the request if the block has not ended by then."""
-        held = _Held(context, time.monotonic() + seconds)
+    def within(
+        self, context: grpc.ServicerContext, seconds: float, *, idle: bool = False
+    ) -> Iterator[_Held]:
+        """Cancel the request if the block has not ended by then.
+
+        One that is ``idle`` is cancelled when the server stops, too: nothing is lost by it.
+        """
+        held = _Held(context, time.monotonic() + seconds, idle)
         with self._guard:
             self._waiting.add(held)
         try:
@@ -67,18 +76,39 @@ class Patience:
                 self._waiting.discard(held)
 
     def close(self) -> None:
-        """End the thread."""
+        """Cancel what is idle, and end the thread."""
         self._stop.set()
         self._thread.join()
+        self._cancel(lambda held: held.idle)
 
     def _sweep(self) -> None:
         while not self._stop.wait(SWEEP_SECONDS):
-            now = time.monotonic()
-            with self._guard:
-                late = [held for held in self._waiting if held.until < now]
-                self._waiting.difference_update(late)
-            for held in late:
-                held.context.cancel()
+            self._cancel(lambda held: held.until < time.monotonic())
+
+    def _cancel(self, chosen: Callable[[_Held], bool]) -> None:
+        with self._guard:
+            gone = [held for held in self._waiting if chosen(held)]
+            self._waiting.difference_update(gone)
+        for held in gone:
+            held.context.cancel()
+
+
+class Streams:
+    """Places for requests that go on for long."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._free = threading.BoundedSemaphore(most)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold a place, or say that there is none."""
+        if not self._free.acquire(blocking=False):
+            raise Overloaded(f"{self.most} streams are open, which is as many as this server takes")
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 class Intake:
@@ -111,7 +141,7 @@ class Intake:
                 self._changed.notify_all()
 
     def _read(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        with self._patience.within(context, ARRIVAL_SECONDS) as held:
+        with self._patience.within(context, ARRIVAL_SECONDS, idle=True) as held:
             with self._changed:
                 self._reading.add(held)
             try:

@@ -1,105 +1,67 @@
-"""The indexes that a server keeps open, by name, and the encoders that they share."""
+"""The indexes that a server keeps open, by name: found in a folder, made and removed on request."""
 
 from __future__ import annotations
 
 import logging
 import re
+import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from colreduce.choose import hint
-from colreduce.embed import Encoder, load_encoder
-from colreduce.errors import BadInput, MissingDependency, ModelMismatch, NotAnIndex, NotFound
+from colreduce.embed import Encoder
+from colreduce.errors import AlreadyExists, BadInput, NotAnIndex, NotFound, ReadOnly
 from colreduce.index import Index
+from colreduce.recipe import Recipe
 from colreduce.rpc import limits
+from colreduce.store import fs
+from colreduce_service.call import Call
 from colreduce_service.collection import Collection
+from colreduce_service.encoders import Encoders
 
 log = logging.getLogger(__name__)
 
 # Seconds between two looks at the disk for newer generations.
 LOOK_SECONDS = 1.0
 
-NO_ENCODER = "none"
-
-
-class Encoders:
-    """Models loaded once and lent to every index that was built with them."""
-
-    def __init__(self, given: str | None) -> None:
-        """``given`` is a model for all indexes, ``none``, or nothing: each index' own."""
-        self._given = given
-        self._loaded: dict[str, Encoder] = {}
-        self._guard = threading.Lock()
-
-    @property
-    def names(self) -> list[str]:
-        """Return the models that are loaded, each in one line."""
-        return [encoder.describe() for encoder in self._loaded.values()]
-
-    def load(self) -> None:
-        """Load the model that was given, so that a wrong name is known at once."""
-        if self._given not in (None, NO_ENCODER):
-            self._keep(load_encoder(self._given))
-
-    def lend(self, index: Index) -> None:
-        """Give an index the model it was built with, loading it if need be, or raise why not."""
-        if self._given == NO_ENCODER:
-            raise BadInput("this server encodes no text: give vectors instead", field="query.text")
-        wanted = index.describe()["encoder"]
-        with self._guard:
-            if self._given is not None:
-                self._lend_given(index, wanted)
-            elif wanted is None:
-                raise BadInput(
-                    "this collection was built from vectors, so it cannot encode text: "
-                    "give vectors instead",
-                    field="query.text",
-                )
-            elif wanted["sha256"] in self._loaded:
-                index.use_encoder(self._loaded[wanted["sha256"]])
-            else:
-                self._keep(_own_encoder(index))
-
-    def _keep(self, encoder: Encoder) -> None:
-        encoder.queries(["The first text takes longer than others. This is the first text."])
-        self._loaded[str(encoder.identity["sha256"])] = encoder
-
-    def _lend_given(self, index: Index, wanted: dict[str, Any] | None) -> None:
-        [encoder] = self._loaded.values()
-        if wanted is None and encoder.dim != index.dim:
-            raise ModelMismatch(
-                f"the index holds vectors for {index.dim}-wide queries, and {encoder.describe()} "
-                f"makes {encoder.dim}-wide ones"
-            )
-        index.use_encoder(encoder)
+# What is so named was dropped; whatever of it is left is removed at the next start.
+DROPPED = ".dropped-"
 
 
 class OpenIndexes:
     """One index, or every index in a folder, kept open and followed as they change."""
 
-    def __init__(self, root: Path, encoder: str | None = None) -> None:
+    def __init__(self, root: Path, encoder: str | None = None, *, write: bool = True) -> None:
+        """With ``write`` this process is the writer of every index, where no other process is."""
         self.root = root.resolve()
         self.encoders = Encoders(encoder)
+        self._write = write
         self._collections: dict[str, Collection] = {}
         self._single = False
+        self._changing = threading.Lock()  # held while collections come and go
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._changed: Callable[[], None] = lambda: None
 
     def open(self) -> None:
-        """Open what is there; raise when there is nothing that can be served."""
+        """Open what is there; raise when there is nothing that can be served.
+
+        An empty folder is served by a server that writes: collections are made in it on request.
+        """
         if not self.root.is_dir():
             raise NotAnIndex(f"there is no folder {self.root}")
         self.encoders.load()
         self._single = _is_index(self.root)
         if self._single:
             name = _proper_name(self.root.name)
-            self._collections = {name: Collection(name, self.root, self.encoders.lend)}
+            self._collections = {name: self._opened(name, self.root)}
         else:
+            self._remove_dropped()
             self._look_for_more()
-        if not self._collections:
-            raise NotAnIndex(f"{self.root} is no index and no folder of indexes")
-        if not any(one.ready for one in self.all()):
+        if not self._collections and not (self._write and not any(self.root.iterdir())):
+            raise NotAnIndex(f"{self.root} is no index, no folder of indexes, and not empty")
+        if self._collections and not any(one.ready for one in self.all()):
             raise self.all()[0].problem or NotAnIndex(str(self.root))
 
     def all(self) -> list[Collection]:
@@ -122,8 +84,68 @@ class OpenIndexes:
         limits.check_name(name)
         raise NotFound(f"there is no collection {name!r}.{hint(name, found)}")
 
-    def watch(self) -> None:
-        """Look for changes on disk every second, in a thread of its own."""
+    def asked(self, name: str, call: Call) -> Collection:
+        """Return the collection that a request is about, and note its name."""
+        collection = self.get(name)
+        call.collection = collection.name
+        return collection
+
+    def create(
+        self,
+        name: str,
+        recipe: Recipe,
+        *,
+        encoder: Encoder | None,
+        dim: int | None,
+        seed: int,
+        store_texts: bool,
+        store_assignment: bool | None,
+    ) -> Collection:
+        """Make an empty collection."""
+        limits.check_name(name, "name")
+        self._require_folder()
+        with self._changing:
+            if name in self._collections or (self.root / name).exists():
+                raise AlreadyExists(f"there is a collection {name!r} already")
+            Index.create(
+                self.root / name,
+                recipe=recipe,
+                encoder=encoder,
+                dim=dim,
+                seed=seed,
+                store_texts=store_texts,
+                store_assignment=store_assignment,
+            ).close()
+            made = self._opened(name, self.root / name)
+            self._collections = {**self._collections, name: made}
+        self._changed()
+        return made
+
+    def drop(self, name: str) -> int:
+        """Remove a collection with all it holds; return how many documents that were."""
+        limits.check_name(name, "name")
+        self._require_folder()
+        with self._changing:
+            collection = self.get(name)
+            if collection.path.is_symlink():
+                raise ReadOnly(f"{name} is a link to an index elsewhere: remove it by hand")
+            documents = len(collection.index) if collection.ready else 0
+            self._collections = {key: one for key, one in self._collections.items() if key != name}
+            collection.close()
+            gone = self.root / f"{DROPPED}{name}-{secrets.token_hex(4)}"
+            fs.rename(collection.path, gone)
+            fs.fsync_dir(self.root)
+        self._changed()
+        fs.rmtree(gone)
+        log.info("%s was dropped with %d documents", name, documents)
+        return documents
+
+    def watch(self, changed: Callable[[], None] = lambda: None) -> None:
+        """Look for changes on disk every second in a thread of its own.
+
+        ``changed`` is called when what can be read or written may have changed.
+        """
+        self._changed = changed
         self._thread = threading.Thread(target=self._watch, name="watch", daemon=True)
         self._thread.start()
 
@@ -138,10 +160,11 @@ class OpenIndexes:
         for collection in self.all():
             collection.follow()
         if not self._single:
-            self._look_for_more()
+            with self._changing:
+                self._look_for_more()
 
     def close(self) -> None:
-        """Stop watching and let go of the files."""
+        """Stop watching, write what waits, and let go of the files."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -152,8 +175,15 @@ class OpenIndexes:
         while not self._stop.wait(LOOK_SECONDS):
             try:
                 self.look()
+                self._changed()
             except Exception:  # the next look may succeed; without this thread nothing would
                 log.exception("looking for changes failed")
+
+    def _opened(self, name: str, path: Path) -> Collection:
+        def changed() -> None:
+            self._changed()
+
+        return Collection(name, path, self.encoders.lend, write=self._write, changed=changed)
 
     def _look_for_more(self) -> None:
         found = dict(self._collections)
@@ -163,17 +193,22 @@ class OpenIndexes:
             if limits.NAME.fullmatch(path.name) is None:
                 log.debug("%s is an index, but its name cannot be a collection's", path)
                 continue
-            found[path.name] = Collection(path.name, path, self.encoders.lend)
+            found[path.name] = self._opened(path.name, path)
         self._collections = found
 
+    def _remove_dropped(self) -> None:
+        if self._write:
+            for path in self.root.glob(f"{DROPPED}*"):
+                fs.rmtree(path)
 
-def _own_encoder(index: Index) -> Encoder:
-    try:
-        return index.encoder
-    except BadInput as error:  # the server's setting is at fault, and not the caller's input
-        raise MissingDependency(
-            f"this server cannot load the encoder of this collection, so give vectors: {error}"
-        ) from error
+    def _require_folder(self) -> None:
+        if not self._write:
+            raise ReadOnly("this server was started with --read-only")
+        if self._single:
+            raise ReadOnly(
+                "this server serves one index; one that is started on a folder of indexes makes "
+                "and drops collections"
+            )
 
 
 def _is_index(path: Path) -> bool:

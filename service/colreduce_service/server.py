@@ -12,19 +12,28 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from colreduce.errors import AlreadyExists, BadInput
 from colreduce.rpc import limits
-from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, search_pb2_grpc
+from colreduce.rpc.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    search_pb2,
+    search_pb2_grpc,
+    write_pb2,
+    write_pb2_grpc,
+)
+from colreduce_service import health
 from colreduce_service.access import Access, TokenFile
 from colreduce_service.admission import Admission
 from colreduce_service.cores import cores
-from colreduce_service.guard import Guard
+from colreduce_service.guard import STREAMS, Guard
+from colreduce_service.intake import MEMORY, MOST_WAITING, READING
+from colreduce_service.methods import Lane
 from colreduce_service.open_indexes import OpenIndexes
 from colreduce_service.rates import Rates
-from colreduce_service.servicer import AdminServicer, SearchServicer
+from colreduce_service.servicers import AdminServicer, SearchServicer, WriteServicer
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +52,14 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.server_handshake_timeout_ms", 10_000),
 ]
 
-# Requests that look at collections at once; they cost little, and are not to wait for searches.
-LOOKING = 2
-
-# Threads beyond those that run or wait: they answer health, and turn away what is too much.
+# Threads beyond those that a request can hold for longer: they answer health, and turn away what
+# is too much.
 SPARE_THREADS = 16
 
-SERVICES = (
-    search_pb2.DESCRIPTOR.services_by_name["Search"].full_name,
-    admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name,
-)
-
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SEARCH = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
+WRITE = write_pb2.DESCRIPTOR.services_by_name["Write"].full_name
+ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
+SERVICES = (SEARCH, WRITE, ADMIN)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,9 +68,12 @@ class Settings:
 
     listen: str = "127.0.0.1:50051"
     insecure: bool = False  # may listen beyond this machine, although nothing is encrypted
+    read_only: bool = False  # follows what another process writes, and writes nothing
     encoder: str | None = None  # a model for all indexes, "none", or each index' own
-    workers: int = 0  # requests that run at once; 0: one per core
-    queue: int = 0  # requests that wait; 0: as many as are answered in half a usual deadline
+    seed: int = 0  # of collections that are made on request
+    snapshots: Path | None = None  # where Snapshot writes; None: there is no Snapshot
+    workers: int = 0  # searches that run at once; 0: one per core
+    queue: int = 0  # searches that wait; 0: as many as are answered in half a usual deadline
     tokens: Path | None = None  # a file of who may do what; None: everybody may do everything
     rate: float = 0.0  # query vectors x candidates a second for each caller; 0: no limit
     reflection: bool = False
@@ -84,27 +91,16 @@ class Server:
     def __init__(self, root: Path, settings: Settings) -> None:
         """Bind the address; nothing is opened yet, and health says NOT_SERVING."""
         self.settings = settings.resolved()
-        self.indexes = OpenIndexes(root, self.settings.encoder)
-        self.admission = Admission(self.settings.workers, self.settings.queue)
-        self._lanes = {"search": self.admission, "look": Admission(LOOKING)}
-        tokens = None if self.settings.tokens is None else TokenFile(self.settings.tokens)
-        rates = Rates(self.settings.rate)
-        self._guard = Guard(self._lanes, Access(tokens), rates, self.indexes.say)
-        self._health = health.HealthServicer()
-        self._say_health(NOT_SERVING)
-        inside = sum(lane.most for lane in self._lanes.values())
-        self._grpc = grpc.server(
-            ThreadPoolExecutor(inside + SPARE_THREADS, thread_name_prefix="rpc"),
-            interceptors=[self._guard],
-            options=SERVER_OPTIONS,
-            maximum_concurrent_rpcs=inside + SPARE_THREADS,
-        )
-        search_pb2_grpc.add_SearchServicer_to_server(SearchServicer(self.indexes), self._grpc)
-        admin_pb2_grpc.add_AdminServicer_to_server(AdminServicer(self.indexes), self._grpc)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        if self.settings.reflection:
-            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._grpc)
+        if settings.snapshots is not None and not settings.snapshots.is_dir():
+            raise BadInput(f"there is no folder {settings.snapshots}", field="snapshots")
+        self.indexes = OpenIndexes(root, settings.encoder, write=not settings.read_only)
+        self.lanes = _lanes(self.settings)
+        self.health = health.Health()
+        self.health.say(dict.fromkeys(("", *SERVICES), False))
+        tokens = None if settings.tokens is None else TokenFile(settings.tokens)
+        rates = Rates(settings.rate)
+        self._guard = Guard(self.lanes, Access(tokens), rates, self.indexes.say)
+        self._grpc = self._build()
         self.listening = _bind(self._grpc, self.settings)
 
     def load(self) -> None:
@@ -113,16 +109,31 @@ class Server:
         try:
             self.indexes.open()
         except BaseException:
-            self._grpc.stop(0).wait()
             self._guard.close()
+            self.health.close()
+            self._grpc.stop(0).wait()
             raise
 
     def serve(self) -> None:
         """Begin to answer requests, and follow the indexes as they change."""
-        self.indexes.watch()
-        for lane in self._lanes.values():
+        self.indexes.watch(self.tell_health)
+        for lane in self.lanes.values():
             lane.open()
-        self._say_health(SERVING)
+        self.tell_health()
+
+    def tell_health(self) -> None:
+        """Say whether there is anything to search and anything to write to, and of each which.
+
+        A service is ready as long as it can do its work for one collection; each collection has a
+        name of its own, such as ``colreduce.rpc.v1.Write/papers``.
+        """
+        every = self.indexes.all()
+        reading = {f"{SEARCH}/{one.name}": one.ready for one in every}
+        writing = {f"{WRITE}/{one.name}": one.write_problem is None for one in every}
+        searchable = any(reading.values()) or not every
+        writable = any(writing.values()) or not (every or self.settings.read_only)
+        services = {"": searchable, SEARCH: searchable, WRITE: writable, ADMIN: True}
+        self.health.say({**services, **reading, **writing})
 
     def drain(self, hurry: Callable[[], bool] = lambda: False) -> int:
         """Stop so that nobody's request is dropped; at once when ``hurry`` says so.
@@ -131,25 +142,59 @@ class Server:
         turn new requests away and let those inside finish. Then close the connections. Returns
         how many requests were cut off because they took longer than the grace.
         """
-        self._health.enter_graceful_shutdown()
+        self.health.say_goodbye()
         _wait(self.settings.linger, hurry)
-        for lane in self._lanes.values():
+        for lane in self.lanes.values():
             lane.close("the server is shutting down")
-        _wait(self.settings.grace, lambda: hurry() or not self._in_flight)
-        if left := self._in_flight:
+        _wait(self.settings.grace, lambda: hurry() or not self.in_flight)
+        if left := self.in_flight:
             log.warning("%d requests were cut off", left)
-        self._grpc.stop(0 if left else 2).wait()
         self._guard.close()
+        self.health.close()
+        self._grpc.stop(0 if left else 2).wait()
         self.indexes.close()
         return left
 
     @property
-    def _in_flight(self) -> int:
-        return sum(lane.in_flight for lane in self._lanes.values())
+    def in_flight(self) -> int:
+        """Return how many requests run or wait."""
+        return sum(lane.in_flight for lane in self.lanes.values())
 
-    def _say_health(self, status: Any) -> None:
-        for name in ("", *SERVICES):
-            self._health.set(name, status)
+    def _build(self) -> grpc.Server:
+        inside = sum(lane.most for lane in self.lanes.values())
+        threads = inside + STREAMS + MEMORY // READING + MOST_WAITING + SPARE_THREADS
+        server = grpc.server(
+            ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
+            interceptors=[self._guard],
+            options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=threads + health.MOST_WATCHERS,
+        )
+        # Our methods are handed a `Call` in place of gRPC's context, so they are no subclasses.
+        search: Any = SearchServicer(self.indexes)
+        write: Any = WriteServicer(self.indexes)
+        admin: Any = AdminServicer(self.indexes, self.settings.snapshots, self.settings.seed)
+        search_pb2_grpc.add_SearchServicer_to_server(search, server)
+        write_pb2_grpc.add_WriteServicer_to_server(write, server)
+        admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
+        server.add_generic_rpc_handlers((self.health.handler(),))
+        if self.settings.reflection:
+            names = (*SERVICES, health.NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, server)
+        return server
+
+
+def _lanes(settings: Settings) -> dict[Lane, Admission]:
+    """Return the places for each group of methods.
+
+    Writing has several, because changes that wait together are committed together; one thread
+    commits them.
+    """
+    return {
+        "search": Admission(settings.workers, settings.queue),
+        "write": Admission(8, 32),
+        "look": Admission(2, 32),
+        "upkeep": Admission(2, 8),
+    }
 
 
 def _wait(seconds: float, until: Callable[[], bool]) -> None:

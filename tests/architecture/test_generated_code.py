@@ -9,23 +9,29 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from colreduce_service import servicer
+from colreduce_service import servicers
 
 from colreduce.rpc.client import Client
-from colreduce.rpc.v1 import admin_pb2, search_pb2, tensor_pb2
+from colreduce.rpc.v1 import admin_pb2, search_pb2, tensor_pb2, write_pb2
 
 ROOT = Path(__file__).resolve().parents[2]
 PROTOS = ROOT / "proto" / "colreduce" / "rpc" / "v1"
 GENERATED = ROOT / "colreduce" / "rpc" / "v1"
-FILES = {"admin": admin_pb2, "search": search_pb2, "tensor": tensor_pb2}
+FILES = {"admin": admin_pb2, "search": search_pb2, "tensor": tensor_pb2, "write": write_pb2}
 
 # The client's name for each rpc.
 VERBS = {
     "Search": "search",
     "BatchSearch": "search_many",
     "Get": "get",
+    "Upsert": "upsert",
+    "Delete": "delete",
     "ListCollections": "collections",
     "Describe": "describe",
+    "CreateCollection": "create",
+    "Compact": "compact",
+    "Snapshot": "snapshot",
+    "DropCollection": "drop",
 }
 
 
@@ -84,7 +90,7 @@ def test_every_field_message_and_method_is_explained(name: str) -> None:
 def test_every_rpc_has_its_method_in_the_servicer_and_in_the_client() -> None:
     for file in FILES.values():
         for service in file.DESCRIPTOR.services_by_name.values():
-            hand_written = vars(getattr(servicer, f"{service.name}Servicer"))
+            hand_written = vars(getattr(servicers, f"{service.name}Servicer"))
             for method in service.methods:
                 assert method.name in hand_written
                 assert callable(getattr(Client, VERBS[method.name]))

@@ -7,6 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,9 +19,11 @@ from colreduce_service.access import Access
 from colreduce_service.admission import Admission
 from colreduce_service.guard import Guard
 from colreduce_service.rates import Rates
+from colreduce_service.server import Server, Settings
 from numpy.typing import NDArray
 
 from colreduce import Client, Index
+from colreduce.store import fs
 
 COMMAND = "from colreduce_service.command import serve; serve()"
 DIM = 16
@@ -43,7 +48,8 @@ def fill(path: Path, recipe: str, documents: int = 60) -> None:
 
 def guarding(admission: Admission) -> Guard:
     """Return a guard that lets everybody in, with the given places for searches."""
-    return Guard({"search": admission, "look": admission}, Access(None), Rates(0), str)
+    lanes = dict.fromkeys(("search", "write", "look", "upkeep"), admission)
+    return Guard(lanes, Access(None), Rates(0), str)
 
 
 class Running:
@@ -94,3 +100,33 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+@contextmanager
+def serving(root: Path, **settings: Any) -> Iterator[Server]:
+    """Run a server inside this process, where a test can let its disk fail."""
+    server = Server(root, Settings(**{"listen": "127.0.0.1:0", "linger": 0.0, **settings}))
+    server.load()
+    server.serve()
+    try:
+        yield server
+    finally:
+        server.drain()
+
+
+@contextmanager
+def failing_disk(fail_at: str) -> Iterator[None]:
+    """Let operations on the disk fail in the block, in the words of `colreduce.store.fs`."""
+    fs.SEAM.arm(fail_at=fail_at)
+    try:
+        yield
+    finally:
+        fs.SEAM.arm()
+
+
+def until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Wait for something that must happen soon."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.02)

@@ -15,7 +15,7 @@ from colreduce_service.methods import RULES
 from colreduce_service.rates import BURST_SECONDS, Rates
 
 from colreduce.errors import AccessDenied, BadInput, RateLimited, Unauthenticated
-from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2
+from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, write_pb2
 from tests.service.running import Running, fill
 
 QUERY = [[1.0] + [0.0] * 15]
@@ -111,7 +111,7 @@ def test_a_bucket_fills_again_with_time() -> None:
 def test_every_method_has_a_rule_and_no_rule_is_without_its_method() -> None:
     methods = {
         f"/{service.full_name}/{method.name}"
-        for file in (search_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
+        for file in (search_pb2.DESCRIPTOR, write_pb2.DESCRIPTOR, admin_pb2.DESCRIPTOR)
         for service in file.services_by_name.values()
         for method in service.methods
     }

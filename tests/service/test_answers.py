@@ -12,7 +12,8 @@ import pytest
 from colreduce import Client, Index
 from colreduce.errors import BadInput, Damaged, NotFound
 from colreduce.rpc import codec
-from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
+from colreduce.rpc.ledger import from_ledger, to_ledger
+from colreduce.rpc.v1 import admin_pb2, search_pb2, search_pb2_grpc
 from tests.service.running import Running
 
 
@@ -108,30 +109,41 @@ def test_describe_says_what_the_library_says(folder: Path, client: Client) -> No
     del expected["path"]
     assert {key: given[key] for key in expected} == expected
     assert given["name"] == "reduced"
-    assert given["losses"] == []
     assert given["text_queries"] is False
     assert "built from vectors" in given["text_queries_problem"]
 
 
-def test_a_loss_ledger_that_was_noted_is_described_stage_by_stage(tmp_path: Path) -> None:
-    from colreduce_service.open_indexes import OpenIndexes
-    from colreduce_service.servicer import AdminServicer
+INTERVAL = {"low": 0.25, "value": 0.5, "high": 0.75}
 
-    from colreduce.rpc.v1 import admin_pb2
 
-    ledger = [{"stage": "ward(factor=2)", "agreement@10": 0.9}, {"stage": "int8", "nDCG@10": 0.5}]
-    with Index.create(tmp_path / "one", recipe="exact", dim=4) as index:
-        index.add(["a"], embeddings=[np.eye(4, dtype=np.float32)])
-        index.note(losses=ledger, source="nfcorpus")
-    indexes = OpenIndexes(tmp_path / "one")
-    indexes.open()
-    described = AdminServicer(indexes).Describe(admin_pb2.DescribeRequest(), None)
-    indexes.close()
-    assert [(one.stage, dict(one.measures)) for one in described.losses] == [
-        ("ward(factor=2)", {"agreement@10": 0.9}),
-        ("int8", {"nDCG@10": 0.5}),
-    ]
-    assert codec.read_metadata(described.notes_json) == {"source": "nfcorpus"}
+def test_a_loss_ledger_crosses_the_wire_with_every_interval() -> None:
+    stage = {
+        "kind": "reduce",
+        "values": {"agreement@10": INTERVAL},
+        "lost": {"agreement@10": INTERVAL},
+        "score_error": INTERVAL,
+    }
+    ledger = {
+        "format": 1,
+        "generation": 2,
+        "documents": 5183,
+        "queries": {"kind": "sentences", "count": 64},
+        "level": 0.95,
+        "measures": ["agreement@10"],
+        "stages": [
+            {"stage": "ward(factor=8)", **stage},
+            {"stage": "mean", **stage, "kind": "first_stage", "score_error": None},
+        ],
+        "candidates": {"counts": [10, 20], "recall": [0.5, 0.75]},
+        "lost": {"agreement@10": INTERVAL},
+        "blame": "ward(factor=8)",
+        "trust": "as far as sentences are like questions",
+        "seconds": 3.5,
+    }
+    sent = to_ledger(ledger)
+    assert sent is not None
+    assert from_ledger(admin_pb2.Ledger.FromString(sent.SerializeToString())) == ledger
+    assert to_ledger(None) is None
 
 
 def test_a_damaged_collection_is_refused_by_name_and_the_others_are_served(

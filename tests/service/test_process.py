@@ -73,6 +73,7 @@ def test_addresses_of_this_machine_only_are_told_from_others() -> None:
 
 
 def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
     for folder in (tmp_path, tmp_path / "missing"):
         answer = CliRunner().invoke(serve, [str(folder), "--listen", "127.0.0.1:0"])
         assert (answer.exit_code, answer.stdout) == (1, "")
@@ -95,7 +96,7 @@ def test_the_client_loads_neither_torch_nor_faiss() -> None:
 
 
 def test_health_knows_the_server_and_its_services(client: Client) -> None:
-    assert [client.health(name) for name in ("", *SERVICES)] == ["SERVING"] * 3
+    assert [client.health(name) for name in ("", *SERVICES)] == ["SERVING"] * 4
     with pytest.raises(NotFound):
         client.health("colreduce.rpc.v1.Nothing")
 
@@ -133,7 +134,7 @@ def single(tmp_path: Path) -> Path:
 
 
 def test_one_index_is_served_without_naming_it_and_followed_as_it_grows(single: Path) -> None:
-    with Running(single) as running, running.client(timeout=10) as client:
+    with Running(single, "--read-only") as running, running.client(timeout=10) as client:
         assert client.describe()["name"] == "my-index"
         with pytest.raises(grpc.RpcError) as caught:
             reflected(running.address)

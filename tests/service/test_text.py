@@ -11,6 +11,7 @@ import pytest
 
 from colreduce import Client, Index
 from colreduce.errors import BadInput
+from colreduce.results import Document
 from tests.service.running import Running, fill
 
 TEXTS = {
@@ -28,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, demo_model: str) -> Path:
     for name, recipe in (("whole", "exact"), ("small", "ward(factor=2) | int8")):
         with Index.create(root / name, recipe=recipe, encoder=demo_model) as index:
             index.add(list(TEXTS), list(TEXTS.values()))
+    Index.create(root / "grown", recipe="exact", encoder=demo_model).close()
     fill(root / "vectors", "exact", documents=3)
     return root
 
@@ -64,6 +66,17 @@ def test_which_collections_take_text_is_said(client: Client) -> None:
     with pytest.raises(BadInput, match="give vectors instead") as caught:
         client.search("hello", collection="vectors")
     assert caught.value.field == "query.text"
+
+
+def test_documents_may_come_as_texts(client: Client) -> None:
+    client.add(["bread", "bees"], [TEXTS["bread"], TEXTS["bees"]], collection="grown")
+    [hit] = client.search("what makes dough rise", k=1, collection="grown")
+    assert hit.id == "bread"
+    assert client.get(["bees"], collection="grown")[0].text == TEXTS["bees"]
+    given = [Document("blank", {}, "  "), Document("sky", {}, TEXTS["sky"])]
+    report = client.upsert(given, collection="grown")
+    assert [(one.id, type(one.error)) for one in report.refused] == [("blank", BadInput)]
+    assert client.search(QUERIES[0], k=1, collection="grown")[0].id == "sky"
 
 
 def test_many_threads_may_send_texts_at_once(client: Client) -> None:

@@ -24,15 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63olreduce/rpc/v1/admin.proto\x12\x10\x63olreduce.rpc.v1\"\x18\n\x16ListCollectionsRequest\"H\n\x17ListCollectionsResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.colreduce.rpc.v1.Collection\"a\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x11\n\tdocuments\x18\x05 \x01(\x04\"%\n\x0f\x44\x65scribeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"K\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x15\n\ridentity_json\x18\x04 \x01(\t\"\x88\x01\n\tStageLoss\x12\r\n\x05stage\x18\x01 \x01(\t\x12;\n\x08measures\x18\x02 \x03(\x0b\x32).colreduce.rpc.v1.StageLoss.MeasuresEntry\x1a/\n\rMeasuresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xe7\x04\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12\x10\n\x08segments\x18\x04 \x01(\r\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x0b\n\x03\x64im\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12*\n\x07\x65ncoder\x18\x08 \x01(\x0b\x32\x19.colreduce.rpc.v1.Encoder\x12\x14\n\x0ctext_queries\x18\t \x01(\x08\x12\x1c\n\x14text_queries_problem\x18\n \x01(\t\x12\x42\n\x08versions\x18\x0b \x03(\x0b\x32\x30.colreduce.rpc.v1.DescribeResponse.VersionsEntry\x12\x16\n\x0etokens_per_doc\x18\x0c \x01(\x01\x12\x17\n\x0fvectors_per_doc\x18\r \x01(\x01\x12\x19\n\x11raw_bytes_per_doc\x18\x0e \x01(\x01\x12<\n\x05\x62ytes\x18\x0f \x03(\x0b\x32-.colreduce.rpc.v1.DescribeResponse.BytesEntry\x12+\n\x06losses\x18\x10 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageLoss\x12\x12\n\nnotes_json\x18\x11 \x01(\t\x12\x13\n\x0bledger_json\x18\x12 \x01(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\xc2\x01\n\x05\x41\x64min\x12\x66\n\x0fListCollections\x12(.colreduce.rpc.v1.ListCollectionsRequest\x1a).colreduce.rpc.v1.ListCollectionsResponse\x12Q\n\x08\x44\x65scribe\x12!.colreduce.rpc.v1.DescribeRequest\x1a\".colreduce.rpc.v1.DescribeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63olreduce/rpc/v1/admin.proto\x12\x10\x63olreduce.rpc.v1\"\x18\n\x16ListCollectionsRequest\"u\n\x17ListCollectionsResponse\x12-\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1c.colreduce.rpc.v1.Collection\x12+\n\x08\x65ncoders\x18\x02 \x03(\x0b\x32\x19.colreduce.rpc.v1.Encoder\"\x8a\x01\n\nCollection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05ready\x18\x02 \x01(\x08\x12\x0f\n\x07problem\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\x04\x12\x11\n\tdocuments\x18\x05 \x01(\x04\x12\x10\n\x08writable\x18\x06 \x01(\x08\x12\x15\n\rwrite_problem\x18\x07 \x01(\t\"%\n\x0f\x44\x65scribeRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"K\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03\x64im\x18\x02 \x01(\r\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x15\n\ridentity_json\x18\x04 \x01(\t\"4\n\x08Measured\x12\x0b\n\x03low\x18\x01 \x01(\x01\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x0c\n\x04high\x18\x03 \x01(\x01\"\xdb\x02\n\tStageLoss\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x37\n\x06values\x18\x03 \x03(\x0b\x32\'.colreduce.rpc.v1.StageLoss.ValuesEntry\x12\x33\n\x04lost\x18\x04 \x03(\x0b\x32%.colreduce.rpc.v1.StageLoss.LostEntry\x12/\n\x0bscore_error\x18\x05 \x01(\x0b\x32\x1a.colreduce.rpc.v1.Measured\x1aI\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.colreduce.rpc.v1.Measured:\x02\x38\x01\x1aG\n\tLostEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.colreduce.rpc.v1.Measured:\x02\x38\x01\",\n\x06Recall\x12\x12\n\ncandidates\x18\x01 \x01(\r\x12\x0e\n\x06recall\x18\x02 \x01(\x01\"\x88\x03\n\x06Ledger\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12\x0f\n\x07queries\x18\x04 \x01(\t\x12\x13\n\x0bquery_count\x18\x05 \x01(\r\x12\r\n\x05level\x18\x06 \x01(\x01\x12\x10\n\x08measures\x18\x07 \x03(\t\x12+\n\x06stages\x18\x08 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageLoss\x12\x30\n\x04lost\x18\t \x03(\x0b\x32\".colreduce.rpc.v1.Ledger.LostEntry\x12\r\n\x05\x62lame\x18\n \x01(\t\x12\r\n\x05trust\x18\x0b \x01(\t\x12\x0f\n\x07seconds\x18\x0c \x01(\x01\x12)\n\x07recalls\x18\r \x03(\x0b\x32\x18.colreduce.rpc.v1.Recall\x1aG\n\tLostEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x05value\x18\x02 \x01(\x0b\x32\x1a.colreduce.rpc.v1.Measured:\x02\x38\x01\"\xf8\x04\n\x10\x44\x65scribeResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\x11\n\tdocuments\x18\x03 \x01(\x04\x12\x10\n\x08segments\x18\x04 \x01(\r\x12\x0e\n\x06recipe\x18\x05 \x01(\t\x12\x0b\n\x03\x64im\x18\x06 \x01(\r\x12\x0c\n\x04seed\x18\x07 \x01(\x04\x12*\n\x07\x65ncoder\x18\x08 \x01(\x0b\x32\x19.colreduce.rpc.v1.Encoder\x12\x14\n\x0ctext_queries\x18\t \x01(\x08\x12\x1c\n\x14text_queries_problem\x18\n \x01(\t\x12\x42\n\x08versions\x18\x0b \x03(\x0b\x32\x30.colreduce.rpc.v1.DescribeResponse.VersionsEntry\x12\x16\n\x0etokens_per_doc\x18\x0c \x01(\x01\x12\x17\n\x0fvectors_per_doc\x18\r \x01(\x01\x12\x19\n\x11raw_bytes_per_doc\x18\x0e \x01(\x01\x12<\n\x05\x62ytes\x18\x0f \x03(\x0b\x32-.colreduce.rpc.v1.DescribeResponse.BytesEntry\x12(\n\x06ledger\x18\x10 \x01(\x0b\x32\x18.colreduce.rpc.v1.Ledger\x12\x12\n\nnotes_json\x18\x11 \x01(\t\x12\x10\n\x08writable\x18\x12 \x01(\x08\x12\x15\n\rwrite_problem\x18\x13 \x01(\t\x1a/\n\rVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a,\n\nBytesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\xab\x01\n\x17\x43reateCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06recipe\x18\x02 \x01(\t\x12\x0b\n\x03\x64im\x18\x03 \x01(\r\x12\x0f\n\x07\x65ncoder\x18\x04 \x01(\t\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12\x12\n\nomit_texts\x18\x06 \x01(\x08\x12\x1d\n\x10store_assignment\x18\x07 \x01(\x08H\x00\x88\x01\x01\x42\x13\n\x11_store_assignment\">\n\x18\x43reateCollectionResponse\x12\x0e\n\x06recipe\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"3\n\x0e\x43ompactRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05purge\x18\x02 \x01(\x08\"7\n\x0f\x43ompactResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x04\x12\x10\n\x08segments\x18\x02 \x01(\r\"%\n\x0fSnapshotRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\"C\n\x10SnapshotResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\"%\n\x15\x44ropCollectionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"+\n\x16\x44ropCollectionResponse\x12\x11\n\tdocuments\x18\x01 \x01(\x04\x32\xb5\x04\n\x05\x41\x64min\x12\x66\n\x0fListCollections\x12(.colreduce.rpc.v1.ListCollectionsRequest\x1a).colreduce.rpc.v1.ListCollectionsResponse\x12Q\n\x08\x44\x65scribe\x12!.colreduce.rpc.v1.DescribeRequest\x1a\".colreduce.rpc.v1.DescribeResponse\x12i\n\x10\x43reateCollection\x12).colreduce.rpc.v1.CreateCollectionRequest\x1a*.colreduce.rpc.v1.CreateCollectionResponse\x12N\n\x07\x43ompact\x12 .colreduce.rpc.v1.CompactRequest\x1a!.colreduce.rpc.v1.CompactResponse\x12Q\n\x08Snapshot\x12!.colreduce.rpc.v1.SnapshotRequest\x1a\".colreduce.rpc.v1.SnapshotResponse\x12\x63\n\x0e\x44ropCollection\x12\'.colreduce.rpc.v1.DropCollectionRequest\x1a(.colreduce.rpc.v1.DropCollectionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'colreduce.rpc.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGELOSS_MEASURESENTRY']._loaded_options = None
-  _globals['_STAGELOSS_MEASURESENTRY']._serialized_options = b'8\001'
+  _globals['_STAGELOSS_VALUESENTRY']._loaded_options = None
+  _globals['_STAGELOSS_VALUESENTRY']._serialized_options = b'8\001'
+  _globals['_STAGELOSS_LOSTENTRY']._loaded_options = None
+  _globals['_STAGELOSS_LOSTENTRY']._serialized_options = b'8\001'
+  _globals['_LEDGER_LOSTENTRY']._loaded_options = None
+  _globals['_LEDGER_LOSTENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._loaded_options = None
   _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_options = b'8\001'
   _globals['_DESCRIBERESPONSE_BYTESENTRY']._loaded_options = None
@@ -40,23 +44,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=50
   _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=74
   _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=76
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=148
-  _globals['_COLLECTION']._serialized_start=150
-  _globals['_COLLECTION']._serialized_end=247
-  _globals['_DESCRIBEREQUEST']._serialized_start=249
-  _globals['_DESCRIBEREQUEST']._serialized_end=286
-  _globals['_ENCODER']._serialized_start=288
-  _globals['_ENCODER']._serialized_end=363
-  _globals['_STAGELOSS']._serialized_start=366
-  _globals['_STAGELOSS']._serialized_end=502
-  _globals['_STAGELOSS_MEASURESENTRY']._serialized_start=455
-  _globals['_STAGELOSS_MEASURESENTRY']._serialized_end=502
-  _globals['_DESCRIBERESPONSE']._serialized_start=505
-  _globals['_DESCRIBERESPONSE']._serialized_end=1120
-  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_start=1027
-  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_end=1074
-  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_start=1076
-  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_end=1120
-  _globals['_ADMIN']._serialized_start=1123
-  _globals['_ADMIN']._serialized_end=1317
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=193
+  _globals['_COLLECTION']._serialized_start=196
+  _globals['_COLLECTION']._serialized_end=334
+  _globals['_DESCRIBEREQUEST']._serialized_start=336
+  _globals['_DESCRIBEREQUEST']._serialized_end=373
+  _globals['_ENCODER']._serialized_start=375
+  _globals['_ENCODER']._serialized_end=450
+  _globals['_MEASURED']._serialized_start=452
+  _globals['_MEASURED']._serialized_end=504
+  _globals['_STAGELOSS']._serialized_start=507
+  _globals['_STAGELOSS']._serialized_end=854
+  _globals['_STAGELOSS_VALUESENTRY']._serialized_start=708
+  _globals['_STAGELOSS_VALUESENTRY']._serialized_end=781
+  _globals['_STAGELOSS_LOSTENTRY']._serialized_start=783
+  _globals['_STAGELOSS_LOSTENTRY']._serialized_end=854
+  _globals['_RECALL']._serialized_start=856
+  _globals['_RECALL']._serialized_end=900
+  _globals['_LEDGER']._serialized_start=903
+  _globals['_LEDGER']._serialized_end=1295
+  _globals['_LEDGER_LOSTENTRY']._serialized_start=783
+  _globals['_LEDGER_LOSTENTRY']._serialized_end=854
+  _globals['_DESCRIBERESPONSE']._serialized_start=1298
+  _globals['_DESCRIBERESPONSE']._serialized_end=1930
+  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_start=1837
+  _globals['_DESCRIBERESPONSE_VERSIONSENTRY']._serialized_end=1884
+  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_start=1886
+  _globals['_DESCRIBERESPONSE_BYTESENTRY']._serialized_end=1930
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_start=1933
+  _globals['_CREATECOLLECTIONREQUEST']._serialized_end=2104
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_start=2106
+  _globals['_CREATECOLLECTIONRESPONSE']._serialized_end=2168
+  _globals['_COMPACTREQUEST']._serialized_start=2170
+  _globals['_COMPACTREQUEST']._serialized_end=2221
+  _globals['_COMPACTRESPONSE']._serialized_start=2223
+  _globals['_COMPACTRESPONSE']._serialized_end=2278
+  _globals['_SNAPSHOTREQUEST']._serialized_start=2280
+  _globals['_SNAPSHOTREQUEST']._serialized_end=2317
+  _globals['_SNAPSHOTRESPONSE']._serialized_start=2319
+  _globals['_SNAPSHOTRESPONSE']._serialized_end=2386
+  _globals['_DROPCOLLECTIONREQUEST']._serialized_start=2388
+  _globals['_DROPCOLLECTIONREQUEST']._serialized_end=2425
+  _globals['_DROPCOLLECTIONRESPONSE']._serialized_start=2427
+  _globals['_DROPCOLLECTIONRESPONSE']._serialized_end=2470
+  _globals['_ADMIN']._serialized_start=2473
+  _globals['_ADMIN']._serialized_end=3038
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class AdminStub(object):
-    """Says what the server holds. Errors are the same as in service Search.
+    """Says what the server holds, and makes, maintains and removes collections. Errors are the same as
+    in service Search.
     """
 
     def __init__(self, channel):
@@ -45,10 +46,31 @@ class AdminStub(object):
                 request_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DescribeRequest.SerializeToString,
                 response_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DescribeResponse.FromString,
                 _registered_method=True)
+        self.CreateCollection = channel.unary_unary(
+                '/colreduce.rpc.v1.Admin/CreateCollection',
+                request_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CreateCollectionRequest.SerializeToString,
+                response_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CreateCollectionResponse.FromString,
+                _registered_method=True)
+        self.Compact = channel.unary_unary(
+                '/colreduce.rpc.v1.Admin/Compact',
+                request_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CompactRequest.SerializeToString,
+                response_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CompactResponse.FromString,
+                _registered_method=True)
+        self.Snapshot = channel.unary_unary(
+                '/colreduce.rpc.v1.Admin/Snapshot',
+                request_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.SnapshotRequest.SerializeToString,
+                response_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.SnapshotResponse.FromString,
+                _registered_method=True)
+        self.DropCollection = channel.unary_unary(
+                '/colreduce.rpc.v1.Admin/DropCollection',
+                request_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
+                response_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServicer(object):
-    """Says what the server holds. Errors are the same as in service Search.
+    """Says what the server holds, and makes, maintains and removes collections. Errors are the same as
+    in service Search.
     """
 
     def ListCollections(self, request, context):
@@ -60,6 +82,36 @@ class AdminServicer(object):
 
     def Describe(self, request, context):
         """Returns everything there is to know about one collection.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateCollection(self, request, context):
+        """Makes an empty collection. ALREADY_EXISTS when there is one of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Compact(self, request, context):
+        """Moves all documents of a collection into one segment, and answers when that is done. It is
+        finished even when the caller does not wait for it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Snapshot(self, request, context):
+        """Writes a complete copy of a collection into one file, in the folder and under a name that the
+        server chooses. FAILED_PRECONDITION when the server has no folder for snapshots.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropCollection(self, request, context):
+        """Removes a collection with everything in it. It cannot be had back, except from a snapshot.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +130,26 @@ def add_AdminServicer_to_server(servicer, server):
                     request_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DescribeRequest.FromString,
                     response_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DescribeResponse.SerializeToString,
             ),
+            'CreateCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateCollection,
+                    request_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CreateCollectionRequest.FromString,
+                    response_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CreateCollectionResponse.SerializeToString,
+            ),
+            'Compact': grpc.unary_unary_rpc_method_handler(
+                    servicer.Compact,
+                    request_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CompactRequest.FromString,
+                    response_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.CompactResponse.SerializeToString,
+            ),
+            'Snapshot': grpc.unary_unary_rpc_method_handler(
+                    servicer.Snapshot,
+                    request_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.SnapshotRequest.FromString,
+                    response_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.SnapshotResponse.SerializeToString,
+            ),
+            'DropCollection': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropCollection,
+                    request_deserializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DropCollectionRequest.FromString,
+                    response_serializer=colreduce_dot_rpc_dot_v1_dot_admin__pb2.DropCollectionResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'colreduce.rpc.v1.Admin', rpc_method_handlers)
@@ -87,7 +159,8 @@ def add_AdminServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Admin(object):
-    """Says what the server holds. Errors are the same as in service Search.
+    """Says what the server holds, and makes, maintains and removes collections. Errors are the same as
+    in service Search.
     """
 
     @staticmethod
@@ -134,6 +207,114 @@ class Admin(object):
             '/colreduce.rpc.v1.Admin/Describe',
             colreduce_dot_rpc_dot_v1_dot_admin__pb2.DescribeRequest.SerializeToString,
             colreduce_dot_rpc_dot_v1_dot_admin__pb2.DescribeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colreduce.rpc.v1.Admin/CreateCollection',
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.CreateCollectionRequest.SerializeToString,
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.CreateCollectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Compact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colreduce.rpc.v1.Admin/Compact',
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.CompactRequest.SerializeToString,
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.CompactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Snapshot(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colreduce.rpc.v1.Admin/Snapshot',
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.SnapshotRequest.SerializeToString,
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.SnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropCollection(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colreduce.rpc.v1.Admin/DropCollection',
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.DropCollectionRequest.SerializeToString,
+            colreduce_dot_rpc_dot_v1_dot_admin__pb2.DropCollectionResponse.FromString,
             options,
             channel_credentials,
             insecure,

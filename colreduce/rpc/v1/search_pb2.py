@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from colreduce.rpc.v1 import tensor_pb2 as colreduce_dot_rpc_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63olreduce/rpc/v1/search.proto\x12\x10\x63olreduce.rpc.v1\x1a\x1d\x63olreduce/rpc/v1/tensor.proto\"M\n\x05Query\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x07vectors\x18\x02 \x01(\x0b\x32\x18.colreduce.rpc.v1.TokensH\x00\x42\x07\n\x05query\"\xbf\x01\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x05query\x18\x02 \x01(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\tB\x04\n\x02_kB\r\n\x0b_candidates\"7\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\"I\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"\xc6\x01\n\x12\x42\x61tchSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12(\n\x07queries\x18\x02 \x03(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\tB\x04\n\x02_kB\r\n\x0b_candidates\".\n\x07HitList\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\"U\n\x13\x42\x61tchSearchResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.colreduce.rpc.v1.HitList\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"-\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"I\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x03 \x01(\tB\x07\n\x05_text\"P\n\x0bGetResponse\x12-\n\tdocuments\x18\x01 \x03(\x0b\x32\x1a.colreduce.rpc.v1.Document\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x32\xf5\x01\n\x06Search\x12K\n\x06Search\x12\x1f.colreduce.rpc.v1.SearchRequest\x1a .colreduce.rpc.v1.SearchResponse\x12Z\n\x0b\x42\x61tchSearch\x12$.colreduce.rpc.v1.BatchSearchRequest\x1a%.colreduce.rpc.v1.BatchSearchResponse\x12\x42\n\x03Get\x12\x1c.colreduce.rpc.v1.GetRequest\x1a\x1d.colreduce.rpc.v1.GetResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63olreduce/rpc/v1/search.proto\x12\x10\x63olreduce.rpc.v1\x1a\x1d\x63olreduce/rpc/v1/tensor.proto\"M\n\x05Query\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x07vectors\x18\x02 \x01(\x0b\x32\x18.colreduce.rpc.v1.TokensH\x00\x42\x07\n\x05query\"\xd0\x01\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x05query\x18\x02 \x01(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\x0f\n\x07timings\x18\x08 \x01(\x08\x42\x04\n\x02_kB\r\n\x0b_candidates\"7\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\"0\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"w\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageTime\"\xd7\x01\n\x12\x42\x61tchSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12(\n\x07queries\x18\x02 \x03(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\x0f\n\x07timings\x18\x08 \x01(\x08\x42\x04\n\x02_kB\r\n\x0b_candidates\".\n\x07HitList\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\"\x83\x01\n\x13\x42\x61tchSearchResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.colreduce.rpc.v1.HitList\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageTime\"-\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"I\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x03 \x01(\tB\x07\n\x05_text\"P\n\x0bGetResponse\x12-\n\tdocuments\x18\x01 \x03(\x0b\x32\x1a.colreduce.rpc.v1.Document\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x32\xf5\x01\n\x06Search\x12K\n\x06Search\x12\x1f.colreduce.rpc.v1.SearchRequest\x1a .colreduce.rpc.v1.SearchResponse\x12Z\n\x0b\x42\x61tchSearch\x12$.colreduce.rpc.v1.BatchSearchRequest\x1a%.colreduce.rpc.v1.BatchSearchResponse\x12\x42\n\x03Get\x12\x1c.colreduce.rpc.v1.GetRequest\x1a\x1d.colreduce.rpc.v1.GetResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,23 +35,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUERY']._serialized_start=82
   _globals['_QUERY']._serialized_end=159
   _globals['_SEARCHREQUEST']._serialized_start=162
-  _globals['_SEARCHREQUEST']._serialized_end=353
-  _globals['_HIT']._serialized_start=355
-  _globals['_HIT']._serialized_end=410
-  _globals['_SEARCHRESPONSE']._serialized_start=412
-  _globals['_SEARCHRESPONSE']._serialized_end=485
-  _globals['_BATCHSEARCHREQUEST']._serialized_start=488
-  _globals['_BATCHSEARCHREQUEST']._serialized_end=686
-  _globals['_HITLIST']._serialized_start=688
-  _globals['_HITLIST']._serialized_end=734
-  _globals['_BATCHSEARCHRESPONSE']._serialized_start=736
-  _globals['_BATCHSEARCHRESPONSE']._serialized_end=821
-  _globals['_GETREQUEST']._serialized_start=823
-  _globals['_GETREQUEST']._serialized_end=868
-  _globals['_DOCUMENT']._serialized_start=870
-  _globals['_DOCUMENT']._serialized_end=943
-  _globals['_GETRESPONSE']._serialized_start=945
-  _globals['_GETRESPONSE']._serialized_end=1025
-  _globals['_SEARCH']._serialized_start=1028
-  _globals['_SEARCH']._serialized_end=1273
+  _globals['_SEARCHREQUEST']._serialized_end=370
+  _globals['_HIT']._serialized_start=372
+  _globals['_HIT']._serialized_end=427
+  _globals['_STAGETIME']._serialized_start=429
+  _globals['_STAGETIME']._serialized_end=477
+  _globals['_SEARCHRESPONSE']._serialized_start=479
+  _globals['_SEARCHRESPONSE']._serialized_end=598
+  _globals['_BATCHSEARCHREQUEST']._serialized_start=601
+  _globals['_BATCHSEARCHREQUEST']._serialized_end=816
+  _globals['_HITLIST']._serialized_start=818
+  _globals['_HITLIST']._serialized_end=864
+  _globals['_BATCHSEARCHRESPONSE']._serialized_start=867
+  _globals['_BATCHSEARCHRESPONSE']._serialized_end=998
+  _globals['_GETREQUEST']._serialized_start=1000
+  _globals['_GETREQUEST']._serialized_end=1045
+  _globals['_DOCUMENT']._serialized_start=1047
+  _globals['_DOCUMENT']._serialized_end=1120
+  _globals['_GETRESPONSE']._serialized_start=1122
+  _globals['_GETRESPONSE']._serialized_end=1202
+  _globals['_SEARCH']._serialized_start=1205
+  _globals['_SEARCH']._serialized_end=1450
 # @@protoc_insertion_point(module_scope)

@@ -70,7 +70,7 @@ class Tokens(google.protobuf.message.Message):
     dtype: global___DType.ValueType
     """The type of the numbers. Must be set."""
     tokens: builtins.int
-    """How many vectors: 1 to 512 for a query."""
+    """How many vectors: 1 to 512 for a query, 1 to 8192 for a document."""
     dim: builtins.int
     """Width of each vector: 1 to 4096, and the width that the collection was built from
     (DescribeResponse.dim).

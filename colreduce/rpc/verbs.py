@@ -1,0 +1,204 @@
+"""The verbs of the client as requests: what to call, what to send, how to read what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+
+from colreduce.errors import BadInput
+from colreduce.results import Document, Hit
+from colreduce.rpc import answers, codec, limits
+from colreduce.rpc.answers import Answer, Collection, Copy
+from colreduce.rpc.v1 import admin_pb2, search_pb2, write_pb2
+
+T = TypeVar("T")
+
+# Seconds that a caller waits when it does not say. The service's own limit is 30, and an hour for
+# what takes long by nature.
+SEARCH_SECONDS = 2.0
+OTHER_SECONDS = 30.0
+LONG_SECONDS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Generic[T]):
+    """One call of one method."""
+
+    service: str
+    method: str
+    request: Message
+    read: Callable[[Any], T]
+    timeout: float = OTHER_SECONDS
+
+
+def search(
+    collection: str,
+    query: str | Any,
+    k: int,
+    *,
+    candidates: int | None,
+    exact: bool,
+    filter: Mapping[str, Any] | str | None,
+    metadata: bool,
+    timings: bool = False,
+) -> Ask[Answer]:
+    """Ask for the documents that fit one query best."""
+    request = search_pb2.SearchRequest(
+        collection=collection,
+        query=_query(query, "query"),
+        k=_count(k, limits.K, "k"),
+        candidates=_candidates(candidates),
+        exact=exact,
+        filter=_filter(filter),
+        omit_metadata=not metadata,
+        timings=timings,
+    )
+    return Ask("Search", "Search", request, answers.answer, SEARCH_SECONDS)
+
+
+def search_many(
+    collection: str,
+    queries: Sequence[str | Any],
+    k: int,
+    *,
+    candidates: int | None,
+    exact: bool,
+    filter: Mapping[str, Any] | str | None,
+    metadata: bool,
+) -> Iterator[Ask[list[list[Hit]]]]:
+    """Ask several queries, as many per request as fit."""
+    for part in _parts([_query(one, f"queries[{i}]") for i, one in enumerate(queries)]):
+        request = search_pb2.BatchSearchRequest(
+            collection=collection,
+            queries=part,
+            k=_count(k, limits.K, "k"),
+            candidates=_candidates(candidates),
+            exact=exact,
+            filter=_filter(filter),
+            omit_metadata=not metadata,
+        )
+        yield Ask("Search", "BatchSearch", request, answers.many)
+
+
+def get(collection: str, ids: Sequence[str]) -> Iterator[Ask[list[Document]]]:
+    """Ask for stored documents, as many per request as fit."""
+    for part in _id_parts(ids):
+        request = search_pb2.GetRequest(collection=collection, ids=part)
+        yield Ask("Search", "Get", request, answers.documents)
+
+
+def delete(collection: str, ids: Sequence[str]) -> Iterator[Ask[int]]:
+    """Delete documents, as many per request as fit."""
+    for part in _id_parts(ids):
+        request = write_pb2.DeleteRequest(collection=collection, ids=part)
+        yield Ask("Write", "Delete", request, lambda message: int(message.deleted))
+
+
+def collections() -> Ask[list[Collection]]:
+    """Ask for the collections of a server."""
+    request = admin_pb2.ListCollectionsRequest()
+    return Ask("Admin", "ListCollections", request, answers.collections)
+
+
+def describe(collection: str) -> Ask[dict[str, Any]]:
+    """Ask for all that is known of a collection."""
+    request = admin_pb2.DescribeRequest(collection=collection)
+    return Ask("Admin", "Describe", request, answers.description)
+
+
+def create(
+    name: str,
+    recipe: str,
+    *,
+    encoder: str | None,
+    dim: int | None,
+    seed: int,
+    store_texts: bool,
+    store_assignment: bool | None,
+) -> Ask[str]:
+    """Make a collection."""
+    request = admin_pb2.CreateCollectionRequest(
+        name=limits.check_name(name, "name"),
+        recipe=str(recipe),
+        dim=0 if dim is None else _count(dim, limits.DIM, "dim"),
+        encoder=encoder or "",
+        seed=seed,
+        omit_texts=not store_texts,
+        store_assignment=store_assignment,
+    )
+    return Ask("Admin", "CreateCollection", request, lambda message: str(message.recipe))
+
+
+def compact(collection: str, *, purge: bool) -> Ask[int]:
+    """Move all documents of a collection into one segment."""
+    request = admin_pb2.CompactRequest(collection=collection, purge=purge)
+    return Ask("Admin", "Compact", request, lambda message: int(message.generation), LONG_SECONDS)
+
+
+def snapshot(collection: str) -> Ask[Copy]:
+    """Let the server write a copy of a collection."""
+    request = admin_pb2.SnapshotRequest(collection=collection)
+    return Ask("Admin", "Snapshot", request, answers.copy, LONG_SECONDS)
+
+
+def drop(name: str) -> Ask[int]:
+    """Remove a collection with all that is in it."""
+    request = admin_pb2.DropCollectionRequest(name=limits.check_name(name, "name"))
+    return Ask("Admin", "DropCollection", request, lambda message: int(message.documents))
+
+
+def health(service: str) -> Ask[str]:
+    """Ask whether a server or one of its services is ready."""
+    names = health_pb2.HealthCheckResponse.ServingStatus
+    request = health_pb2.HealthCheckRequest(service=service)
+    return Ask("Health", "Check", request, lambda message: str(names.Name(message.status)), 2.0)
+
+
+def _query(query: Any, field: str) -> search_pb2.Query:
+    if isinstance(query, str):
+        return search_pb2.Query(text=limits.check_text(query, f"{field}.text"))
+    return search_pb2.Query(vectors=codec.to_tokens(query, f"{field}.vectors"))
+
+
+def _count(value: Any, most: int, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadInput(f"{field} must be a whole number, got {value!r}", field=field)
+    return limits.check_count(value, most, field, field)
+
+
+def _candidates(value: int | None) -> int | None:
+    return None if value is None else _count(value, limits.CANDIDATES, "candidates")
+
+
+def _filter(wanted: Mapping[str, Any] | str | None) -> str:
+    if wanted is None or (isinstance(wanted, str) and wanted.strip()):
+        return wanted or ""
+    if isinstance(wanted, Mapping):
+        return codec.to_json(wanted, "filter")
+    raise BadInput(f"wanted a mapping of fields or a line of text, got {wanted!r}", field="filter")
+
+
+def _id_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    if isinstance(ids, str):
+        raise BadInput(f"wanted a list of ids, got the string {ids!r}", field="ids")
+    for start in range(0, len(ids), limits.IDS):
+        yield ids[start : start + limits.IDS]
+
+
+def _parts(queries: list[search_pb2.Query]) -> Iterator[list[search_pb2.Query]]:
+    """Split queries into runs that fit into one request each."""
+    part: list[search_pb2.Query] = []
+    used = 0
+    for query in queries:
+        size = query.ByteSize() + 16
+        if part and (len(part) == limits.QUERIES or used + size > limits.MESSAGE_BYTES // 2):
+            yield part
+            part, used = [], 0
+        part.append(query)
+        used += size
+    if part:
+        yield part

@@ -1,0 +1,182 @@
+"""Collections are made, compacted, copied and dropped over the wire, within the server's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from colreduce import Client, Index
+from colreduce.errors import (
+    AlreadyExists,
+    BadInput,
+    BadRecipe,
+    ColreduceError,
+    NotFound,
+    ReadOnly,
+)
+from tests.service.running import DIM, fill, serving
+
+RECIPE = "fp32 | exhaustive | maxsim"
+EYE = np.eye(DIM, dtype=np.float32)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "indexes").mkdir()
+    (tmp_path / "copies").mkdir()
+    return tmp_path / "indexes"
+
+
+@pytest.fixture
+def client(root: Path) -> Iterator[Client]:
+    with (
+        serving(root, snapshots=root.parent / "copies") as server,
+        Client(server.listening, timeout=20) as opened,
+    ):
+        yield opened
+
+
+def test_a_collection_lives_from_its_making_to_its_end(client: Client, root: Path) -> None:
+    assert client.collections() == []
+    assert client.create("papers", "ward(factor=2) | int8", dim=DIM, seed=7) == (
+        "ward(factor=2) | int8 | exhaustive | maxsim"
+    )
+    [listed] = client.collections()
+    assert (listed.name, listed.ready, listed.writable, listed.documents) == (
+        "papers",
+        True,
+        True,
+        0,
+    )
+    client.add(["a", "b"], embeddings=[EYE[:4], EYE[4:8]])
+    client.add(["c"], embeddings=[EYE[8:9]])
+    client.delete(["b"])
+    facts = client.describe()
+    assert (facts["documents"], facts["seed"], facts["segments"]) == (2, 7, 3)
+    generation = client.compact(purge=True)
+    facts = client.describe()
+    assert (facts["segments"], facts["generation"]) == (1, generation)
+    assert client.search(EYE[8:9], k=1)[0].id == "c"
+    assert client.drop("papers") == 2
+    assert client.collections() == []
+    assert list(root.iterdir()) == []
+    with pytest.raises(NotFound):
+        client.search(EYE[:1], collection="papers")
+
+
+def test_a_name_can_be_used_again_and_not_twice(client: Client, root: Path) -> None:
+    client.create("x", RECIPE, dim=DIM)
+    client.add(["old"], embeddings=[EYE[:1]])
+    with pytest.raises(AlreadyExists):
+        client.create("x", RECIPE, dim=DIM)
+    client.drop("x")
+    client.create("x", RECIPE, dim=DIM)
+    assert client.describe("x")["documents"] == 0
+    client.add(["new"], embeddings=[EYE[:1]])
+    (root / "taken").mkdir()
+    with pytest.raises(AlreadyExists):
+        client.create("taken", RECIPE, dim=DIM)
+
+
+def test_a_snapshot_can_be_restored_and_its_name_is_the_servers_choice(
+    client: Client, root: Path, tmp_path: Path
+) -> None:
+    client.create("papers", RECIPE, dim=DIM)
+    client.add(["a", "b"], ["one", "two"], embeddings=[EYE[:4], EYE[4:8]])
+    copy = client.snapshot()
+    file = root.parent / "copies" / copy.name
+    assert copy.name.startswith("papers-")
+    assert file.stat().st_size == copy.bytes
+    with Index.restore(file, tmp_path / "restored") as restored:
+        assert (restored.generation, len(restored)) == (copy.generation, 2)
+        assert restored.search(EYE[:4], k=1) == client.search(EYE[:4], k=1)
+    assert client.snapshot().name != copy.name
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "field"),
+    [
+        ({"name": "papers", "recipe": "/etc/recipe.toml", "dim": 4}, BadRecipe, "recipe"),
+        ({"name": "papers", "recipe": "wart(factor=2)", "dim": 4}, BadInput, "recipe"),
+        ({"name": "papers", "recipe": "ward(factor=0)", "dim": 4}, BadInput, "recipe"),
+        ({"name": "papers", "recipe": "dense(model='x')", "dim": 4}, BadRecipe, "recipe"),
+        ({"name": "papers", "recipe": "int8 | " * 2000, "dim": 4}, BadInput, "recipe"),
+        ({"name": "papers", "recipe": RECIPE}, BadInput, "encoder"),
+        ({"name": "papers", "recipe": RECIPE, "dim": 4, "encoder": "x"}, BadInput, "encoder"),
+        ({"name": "papers", "recipe": RECIPE, "encoder": "/etc/model"}, BadInput, "encoder"),
+    ],
+)
+def test_what_cannot_be_made_is_refused_by_field_and_nothing_is_left(
+    client: Client, root: Path, arguments: dict[str, str], kind: type[BadInput], field: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        client.create(**arguments)
+    assert caught.value.field == field
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/x", "A", "a/b", "a\0", "x" * 65, "-a"])
+def test_a_name_never_leads_out_of_the_folder(client: Client, root: Path, name: str) -> None:
+    from colreduce.rpc.v1 import admin_pb2
+
+    for verb, request in (
+        ("CreateCollection", admin_pb2.CreateCollectionRequest(name=name, dim=4)),
+        ("DropCollection", admin_pb2.DropCollectionRequest(name=name)),
+    ):
+        with pytest.raises(Exception, match="not a collection's name"):
+            getattr(client._stubs["Admin"], verb)(request, timeout=10)
+    assert sorted(one.name for one in root.parent.iterdir()) == ["copies", "indexes"]
+
+
+def test_a_link_to_an_index_elsewhere_is_not_followed_when_it_is_dropped(
+    root: Path, tmp_path: Path
+) -> None:
+    fill(tmp_path / "elsewhere", RECIPE, documents=3)
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    with serving(root) as server, Client(server.listening, timeout=20) as client:
+        with pytest.raises(ReadOnly, match="link"):
+            client.drop("linked")
+        assert client.describe("linked")["documents"] == 3
+
+
+def test_a_server_over_one_index_or_told_to_read_makes_and_drops_nothing(root: Path) -> None:
+    fill(root / "one", RECIPE, documents=3)
+    for folder, settings in ((root / "one", {}), (root, {"read_only": True})):
+        with serving(folder, **settings) as server, Client(server.listening) as client:
+            with pytest.raises(ReadOnly):
+                client.create("two", RECIPE, dim=DIM)
+            with pytest.raises(ReadOnly):
+                client.drop("one")
+            assert client.describe("one")["documents"] == 3
+
+
+def test_without_a_folder_for_snapshots_there_is_none(root: Path) -> None:
+    fill(root / "one", RECIPE, documents=3)
+    with (
+        serving(root) as server,
+        Client(server.listening) as client,
+        pytest.raises(ReadOnly, match="--snapshots"),
+    ):
+        client.snapshot()
+    with pytest.raises(ColreduceError, match="no folder"), serving(root, snapshots=root / "none"):
+        pass
+
+
+def test_what_was_half_dropped_is_gone_after_the_next_start(root: Path) -> None:
+    fill(root / ".dropped-papers-0011", RECIPE, documents=3)
+    with serving(root) as server, Client(server.listening) as client:
+        assert client.collections() == []
+    assert list(root.iterdir()) == []
+
+
+def test_a_search_says_how_long_each_stage_took_when_asked(client: Client) -> None:
+    client.create("papers", "fp32 | mean | maxsim", dim=DIM)
+    client.add(["a"], embeddings=[EYE[:4]])
+    answer = client.answer(EYE[:2], k=1)
+    assert [hit.id for hit in answer.hits] == ["a"]
+    stages = ["read", "wait", "encode", "first_stage", "rerank", "total"]
+    assert list(answer.seconds) == stages
+    assert 0 < sum(answer.seconds[stage] for stage in stages[:-1]) <= answer.seconds["total"]
