@@ -37,7 +37,8 @@ COMMANDS = {
 # The module of each command of our own.
 HERE = {
     **{name: name for name in ("demo", "search", "evaluate", "inspect", "export", "methods")},
-    **dict.fromkeys(("delete", "get", "compact", "snapshot", "restore", "verify"), "live"),
+    **dict.fromkeys(("delete", "get", "compact", "snapshot", "restore"), "live"),
+    "verify": "verify",
 }
 
 

@@ -1,4 +1,4 @@
-"""The commands that change, copy and check an index: delete, get, compact, snapshot and others."""
+"""The commands that change and copy an index: delete, get, compact, snapshot and restore."""
 
 from __future__ import annotations
 
@@ -188,39 +188,6 @@ def restore(shared: Shared, file: Path, folder: Path) -> None:
             "documents": len(index),
         }
     _answered(shared.screen, answer, f"{folder}: {answer['documents']:,} documents")
-
-
-@click.command(cls=Command)
-@folder_argument
-@shared
-def verify(shared: Shared, folder: Path) -> None:
-    """Read every byte of the index in DIR again and name the files that are damaged.
-
-    Exits with 1 if anything is wrong.
-
-    \b
-    Examples:
-      colreduce verify idx
-    """
-    from colreduce.index import Index
-
-    report = Index.verify(folder)
-    answer = {
-        "format": 1,
-        "sound": report.sound,
-        "generation": report.generation,
-        "documents": report.documents,
-        "files": report.files,
-        "bytes": report.bytes,
-        "problems": list(report.problems),
-    }
-    words = f"{report.files:,} files, {report.bytes:,} bytes, generation {report.generation}: "
-    wrong = f"{len(report.problems)} problems"
-    _answered(shared.screen, answer, words + ("sound" if report.sound else wrong))
-    if not report.sound:
-        for problem in report.problems:
-            shared.screen.remark(problem)
-        sys.exit(1)
 
 
 def _answered(screen: Screen, answer: dict[str, Any], words: str) -> None:

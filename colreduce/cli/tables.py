@@ -45,9 +45,9 @@ def show_ledger(screen: Screen, ledger: Mapping[str, Any]) -> None:
         rows.append(
             (
                 stage["stage"],
-                _spread(left),
+                spread(left),
                 _bar(left["value"], lost["value"]),
-                "" if stage["kind"] == "exact" else _spread(lost),
+                "" if stage["kind"] == "exact" else spread(lost),
                 "-" if error is None else f"{error['value']:.1%}",
             )
         )
@@ -66,12 +66,12 @@ def show_ledger(screen: Screen, ledger: Mapping[str, Any]) -> None:
     screen.line(f"of the best ten among so many candidates: {found}")
     whole = ledger["lost"][measure]
     blamed = f", most of it at {ledger['blame']}" if ledger["blame"] else ""
-    screen.line(f"lost from end to end: {_spread(whole)}{blamed}")
+    screen.line(f"lost from end to end: {spread(whole)}{blamed}")
     if ledger["trust"]:
         screen.line(f"these queries are {ledger['trust']}")
 
 
-def _spread(interval: Mapping[str, float]) -> str:
+def spread(interval: Mapping[str, float]) -> str:
     """Write a share with the bounds of its interval, in percent."""
     low, value, high = (100 * interval[name] for name in ("low", "value", "high"))
     return f"{value:.1f} % ({low:.1f} to {high:.1f})"
@@ -107,9 +107,10 @@ def show_bytes(screen: Screen, about: Mapping[str, Any]) -> None:
     ]
     rows.append(("all that a search needs", *_row(each["total"], sums["total"], raw)))
     rows.append(("raw fp32 vectors", *_row(raw, raw * documents, raw)))
-    for name in ("texts", "assignment"):
+    kept = {"texts": "to be shown", "assignment": "to explain", "sample": "to measure again"}
+    for name, why in kept.items():
         if sums.get(name):
-            rows.append((f"{name} (kept to be shown)", *_row(each[name], sums[name], raw)))
+            rows.append((f"{name} (kept {why})", *_row(each[name], sums[name], raw)))
     screen.table(["", ">per document", ">in all", ">of raw"], rows)
 
 

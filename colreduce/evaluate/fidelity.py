@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from colreduce.evaluate import drift
 from colreduce.evaluate.held_out import SENTENCES, Asking
 from colreduce.evaluate.ledger import StageRanker
 from colreduce.evaluate.levels import level_names
 from colreduce.evaluate.rows import AGREEMENT
+from colreduce.evaluate.scoring import overlaps
 from colreduce.evaluate.statistics import LEVEL, Interval, bootstrap_columns
 from colreduce.index import Index
 from colreduce.index.auto import COUNTS, usual_candidates
@@ -138,14 +140,14 @@ class LedgerMaker:
     def loss(self) -> float:
         """Return which share of exact search's best is lost by what is stored, so far."""
         exact = _found(self._best.rows[0], self._best.scores[0])
-        return float(1 - _overlap(self._best.rows[-1], exact).mean())
+        return float(1 - overlaps(self._best.rows[-1], exact).mean())
 
     def finish(self, seed: int) -> dict[str, Any]:
         """Search the finished index, and keep the ledger in it; return its plain values."""
         started = perf_counter()
         exact = _found(self._best.rows[0], self._best.scores[0])
         kinds = level_names(self._index.recipe)
-        kept = [_overlap(rows, exact) for rows in self._best.rows]
+        kept = [overlaps(rows, exact) for rows in self._best.rows]
         followed = self._best.followed
         errors: list[NDArray[np.float64] | None] = [
             _errors(level, followed[0]) for level in followed
@@ -155,12 +157,17 @@ class LedgerMaker:
         recipe = self._index.recipe
         names = [*recipe.first_stages, recipe.fusion] if recipe.fusion else recipe.first_stages
         kinds += [("first_stage", " | ".join(map(str, names))), ("rerank", str(recipe.reranker))]
-        kept += [_overlap(first, exact), _overlap(final, exact)]
+        kept += [overlaps(first, exact), overlaps(final, exact)]
         errors += [None, None]
         ledger = self._plain(kinds, np.stack(kept, axis=1), errors, seed)
         ledger["candidates"] = curve
+        again = drift.measure(self._index)
+        arrays: dict[str, NDArray[Any]] = {}
+        if again is not None:
+            next_seq = self._index.view.snapshot.manifest.next_seq
+            ledger["sample"], arrays = again.to_keep(next_seq)
         ledger["seconds"] = self._seconds + perf_counter() - started
-        self._index.note(packed(ledger))
+        self._index.note(packed(ledger, arrays))
         return ledger
 
     def _curve(self, exact: Sequence[NDArray[np.int64]]) -> dict[str, list[float]]:
@@ -171,7 +178,7 @@ class LedgerMaker:
             found = self._index.view.candidates(asked).rows
             found = found[found != hidden]
             parts = [found[:count] for count in counts]
-            shares[query] = _overlap(parts, [exact[query]] * len(counts))
+            shares[query] = overlaps(parts, [exact[query]] * len(counts))
         return {"counts": counts, "recall": shares.mean(0).tolist()}
 
     def _answers(self, wanted: int) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
@@ -239,17 +246,6 @@ def _found(rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[NDArray
     Where there are few documents, the one hidden from a query stands last in its list.
     """
     return [some[np.isfinite(told)] for some, told in zip(rows, scores, strict=True)]
-
-
-def _overlap(
-    rows: NDArray[np.int64] | Sequence[NDArray[np.int64]], exact: Sequence[NDArray[np.int64]]
-) -> NDArray[np.float64]:
-    """Return the share of exact search's best rows that is among these: [queries].
-
-    Of nothing nothing can be lost.
-    """
-    pairs = zip(rows, exact, strict=True)
-    return np.array([np.isin(best, some).mean() if len(best) else 1.0 for some, best in pairs])
 
 
 def _errors(scores: NDArray[np.float32], exact: NDArray[np.float32]) -> NDArray[np.float64]:

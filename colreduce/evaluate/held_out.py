@@ -50,19 +50,22 @@ def draw(
     seed: int,
     count: int = QUERIES,
 ) -> Asking:
-    """Draw queries from some documents: sentences where there are texts and an encoder."""
-    chance = random.Random(seed)
-    rows = list(range(len(ids)))
-    chance.shuffle(rows)
+    """Draw queries from some documents: sentences where there are texts and an encoder.
+
+    What is drawn from a document depends on its id and the seed alone, whatever others are there.
+    """
+    chances = [random.Random(f"{seed} {one}") for one in ids]
+    order = [chance.random() for chance in chances]
+    rows = sorted(range(len(ids)), key=order.__getitem__)
     if encoder is not None and texts is not None:
-        drawn = [(row, _sentence(texts[row] or "", chance)) for row in rows]
+        drawn = [(row, _sentence(texts[row] or "", chances[row])) for row in rows]
         chosen = [(row, text) for row, text in drawn if text][:count]
         if chosen:
             asked = [text for _, text in chosen]
             encoded = Ragged.pack(encoder.queries(asked))
             return Asking(SENTENCES, encoded, asked, [ids[row] for row, _ in chosen])
     items = vectors.unpack()
-    spans = [_span(items[row], chance) for row in rows[:count]]
+    spans = [_span(items[row], chances[row]) for row in rows[:count]]
     return Asking(
         SPANS, Ragged.pack(spans), [None] * len(spans), [ids[row] for row in rows[:count]]
     )

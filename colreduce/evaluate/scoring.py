@@ -53,6 +53,18 @@ def best_per_document(similarities: Tensor, lengths: NDArray[np.int64]) -> NDArr
     return np.asarray(segment_max(similarities, on_device).cpu().numpy())
 
 
+def overlaps(
+    rows: NDArray[np.int64] | Sequence[NDArray[np.int64]],
+    wanted: NDArray[np.int64] | Sequence[NDArray[np.int64]],
+) -> NDArray[np.float64]:
+    """Return for each query the share of the wanted rows that is among its rows: [queries].
+
+    Of nothing nothing can be lost.
+    """
+    pairs = zip(rows, wanted, strict=True)
+    return np.array([np.isin(best, some).mean() if len(best) else 1.0 for some, best in pairs])
+
+
 class TopRows:
     """The best rows of each query over all blocks seen; of equal scores the earlier row."""
 

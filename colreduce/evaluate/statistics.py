@@ -11,7 +11,7 @@ Many tests find differences by chance; `holm` corrects their p-values for the nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,30 @@ def bootstrap_ratio(
     checked = _columns([numerators, denominators])
     means = resampled_means(checked, seed, draws=draws)
     return _interval(float(_ratios(checked.mean(axis=0)[None])[0]), _ratios(means), level)
+
+
+def bootstrap_change(
+    before: Mapping[float, float], after: Mapping[float, float], seed: int
+) -> tuple[Interval, Interval, Interval]:
+    """Return the mean before, the mean after, and the difference, each with its interval.
+
+    Both are values by query. Queries that have a value at both times are drawn again together, so
+    what did not change makes the difference no less certain.
+    """
+    queries = sorted({*before, *after})
+    table = np.zeros((len(queries), 4))
+    for row, query in enumerate(queries):
+        for column, values in ((0, before), (2, after)):
+            if query in values:
+                table[row, column : column + 2] = values[query], 1.0
+    drawn, whole = resampled_means(table, seed), table.mean(axis=0)
+    drawn = drawn[(drawn[:, 1] > 0) & (drawn[:, 3] > 0)]
+    means = [
+        _interval(float(whole[c] / whole[c + 1]), drawn[:, c] / drawn[:, c + 1], LEVEL)
+        for c in (0, 2)
+    ]
+    gaps = drawn[:, 2] / drawn[:, 3] - drawn[:, 0] / drawn[:, 1]
+    return means[0], means[1], _interval(means[1].value - means[0].value, gaps, LEVEL)
 
 
 def bootstrap_average_ratio(

@@ -12,6 +12,7 @@ import torch
 from colreduce.errors import BadInput
 from colreduce.index import limits
 from colreduce.index.build import SegmentBuilder, Watch
+from colreduce.index.sample import Keeper
 from colreduce.ragged import Ragged
 from colreduce.store import Store
 
@@ -140,12 +141,14 @@ class Batch:
 
     def _builder(self) -> SegmentBuilder:
         config = self._store.config
+        before = len(self._index) + sum(builder.writer.rows for builder in self._builders)
         return SegmentBuilder(
             self._store,
             self._index.pipeline,
             texts=config["store_texts"],
             assignment=config["store_assignment"],
             watch=self._watch,
+            keeper=Keeper(before) if config.get("keep_sample") else None,
         )
 
     def _require_new(self, ids: Sequence[str]) -> None:

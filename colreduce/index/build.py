@@ -11,6 +11,7 @@ from torch import Tensor
 
 from colreduce.candidates.base import Builder, Documents, FirstStage
 from colreduce.index.limits import MAX_DOCUMENT_TOKENS
+from colreduce.index.sample import Keeper
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.store import SegmentWriter, Store
@@ -34,6 +35,7 @@ class SegmentBuilder:
         texts: bool,
         assignment: bool,
         watch: Watch | None = None,
+        keeper: Keeper | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.writer: SegmentWriter = store.begin()
@@ -43,6 +45,7 @@ class SegmentBuilder:
         self._assignment = assignment and bool(pipeline.recipe.reducers)
         self._grids = False
         self._watch = watch
+        self._keeper = keeper
         self._builders: dict[str, Builder] = {
             key: method.builder(pipeline.states.get(key, {}))
             for key, method in pipeline.recipe.keyed()
@@ -59,8 +62,18 @@ class SegmentBuilder:
         """Take in encoded documents."""
         started = perf_counter()
         passed = self.pipeline.passed(batch)
-        left = passed.left
         self.seconds["reduce"] += perf_counter() - started
+        self.take(ids, passed, texts, metadata)
+
+    def take(
+        self,
+        ids: Sequence[str],
+        passed: Passed,
+        texts: Sequence[str | None],
+        metadata: Sequence[Mapping[str, Any]] | None,
+    ) -> None:
+        """Take in documents that have been through the pipeline."""
+        batch, left = passed.batch, passed.left
         known = self._texts and any(text is not None for text in texts)
         self.writer.add(ids, metadata, texts if known else None)
         self.writer.append(LENGTHS, _counts(left.batch.lengths), per="document")
@@ -76,6 +89,8 @@ class SegmentBuilder:
             for name, part in builder.add(documents).items():
                 self.writer.append(f"{FIRST}{key}.{name}", part)
         self.seconds["first_stage"] += perf_counter() - started
+        if self._keeper is not None:
+            self._keeper.add(ids, batch)
         if self._watch is not None:
             self._watch(ids, passed)
 
@@ -101,6 +116,8 @@ class SegmentBuilder:
                 else:
                     self.writer.append(full, part)
         self.seconds["first_stage"] += perf_counter() - started
+        if self._keeper is not None:
+            self._keeper.write(self.writer)
         return self.writer
 
     def abort(self) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from colreduce.index.build import ASSIGNMENT, CODES, FIRST, GRID, LENGTHS, ORIGINAL
 from colreduce.index.ledger import kept_ledger, ledger_bytes
+from colreduce.index.sample import FILE as SAMPLE_FILE
 from colreduce.index.search import View
 from colreduce.recipe import Recipe
 from colreduce.store import Store
@@ -46,18 +47,20 @@ def describe(store: Store, view: View, recipe: Recipe) -> dict[str, Any]:
 def bytes_by_part(store: Store, view: View) -> dict[str, int]:
     """Add up the bytes on disk by what they are for.
 
-    ``total`` is everything that a search needs. What is kept to be shown is counted
-    apart.
+    ``total`` is everything that a search needs. What is kept to be shown, or to measure quality
+    again, is counted apart.
     """
     parts = dict.fromkeys(("vectors", "first_stage", "catalogue", "models"), 0)
     ledger = ledger_bytes(view.snapshot)
-    apart = {"texts": 0, "assignment": 0, "ledger": ledger}
+    apart = {"texts": 0, "assignment": 0, "sample": 0, "ledger": ledger}
     for segment in view.snapshot.segments:
         for name, size in segment.bytes.items():
             if name.startswith(FIRST):
                 parts["first_stage"] += size
             elif name.startswith((ASSIGNMENT, GRID)):
                 apart["assignment"] += size
+            elif name == SAMPLE_FILE:
+                apart["sample"] += size
             elif name.startswith((CODES, LENGTHS)):
                 parts["vectors"] += size
             elif name.startswith("texts"):

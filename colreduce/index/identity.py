@@ -32,11 +32,17 @@ def check_identity(wanted: Mapping[str, Any] | None, encoder: Encoder) -> None:
 
 
 def founding(
-    recipe: Recipe, encoder: Encoder | None, *, store_assignment: bool | None, **settings: Any
+    recipe: Recipe,
+    encoder: Encoder | None,
+    *,
+    store_assignment: bool | None,
+    keep_sample: bool | None,
+    **settings: Any,
 ) -> dict[str, Any]:
     """Return what is fixed when an index is created: ``settings``, and what made it.
 
-    Assignments are kept, if nobody says, where texts cannot be encoded again to find them out.
+    Assignments and a sample of vectors are kept, if nobody says, where texts cannot be encoded
+    again to find them out.
     """
     forgets = encoder is None or not settings["store_texts"]
     return {
@@ -45,6 +51,7 @@ def founding(
         "encoder": None if encoder is None else dict(encoder.identity),
         "encoder_source": getattr(encoder, "source", None),
         "store_assignment": forgets if store_assignment is None else store_assignment,
+        "keep_sample": forgets if keep_sample is None else keep_sample,
         "versions": installed(LIBRARIES),
         **settings,
     }

@@ -61,6 +61,7 @@ class Index:
         seed: int = 0,
         store_texts: bool = True,
         store_assignment: bool | None = None,
+        keep_sample: bool | None = None,
         device: str = "auto",
     ) -> Index:
         """Make an empty index in a new folder.
@@ -70,6 +71,8 @@ class Index:
         store_texts       keep the texts, compressed, so that they can be shown
         store_assignment  keep where every original token went, so that hits can be explained;
                           when left out, only if texts cannot be encoded again to find that out
+        keep_sample       keep some documents' vectors, so that quality can be measured again;
+                          when left out, under the same condition
         """
         chosen = Recipe.parse(recipe)
         loaded = new_encoder(encoder, dim, device)
@@ -81,6 +84,7 @@ class Index:
             seed=seed,
             store_texts=store_texts,
             store_assignment=store_assignment,
+            keep_sample=keep_sample,
         )
         return cls(Store.create(Path(path), config), loaded)
 

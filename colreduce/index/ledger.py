@@ -1,4 +1,4 @@
-"""The loss ledger as an index keeps it: plain values in one sealed file."""
+"""The loss ledger as an index keeps it: plain values and arrays in one sealed file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,24 @@ from colreduce.store import Snapshot
 LEDGER, PLAIN = "ledger", "plain"
 
 
-def packed(ledger: Mapping[str, Any]) -> dict[str, Mapping[str, NDArray[Any]]]:
+def packed(
+    ledger: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Mapping[str, NDArray[Any]]]:
     """Return what `Index.note` takes to keep a ledger."""
     text = json.dumps(ledger, separators=(",", ":"), allow_nan=False)
-    return {LEDGER: {PLAIN: np.frombuffer(text.encode(), np.uint8)}}
+    return {LEDGER: {PLAIN: np.frombuffer(text.encode(), np.uint8), **arrays}}
 
 
 def kept_ledger(snapshot: Snapshot) -> dict[str, Any] | None:
     """Return the ledger of an index as plain values; None where none was made."""
     model = snapshot.models.get(LEDGER)
     return None if model is None else json.loads(model[PLAIN].tobytes())
+
+
+def kept_arrays(snapshot: Snapshot) -> dict[str, NDArray[Any]]:
+    """Return what was kept beside the ledger's plain values."""
+    model = snapshot.models.get(LEDGER, {})
+    return {name: array for name, array in model.items() if name != PLAIN}
 
 
 def ledger_bytes(snapshot: Snapshot) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from colreduce.candidates.base import FirstStage, Parts
 from colreduce.index.build import ASSIGNMENT, FIRST, GRID
+from colreduce.index.sample import merge_samples
 from colreduce.index.search import View, parts_of
 from colreduce.store import Segment, SegmentWriter
 
@@ -20,6 +21,8 @@ def merge(
     """Make the files of a new segment that the store cannot make from those of the old ones."""
     if not moved:
         return
+    rows = sum(len(some) for _, some in moved)
+    merge_samples(max(rows, view.snapshot.count), moved, writer)
     _merge_grids(moved, writer)
     for key, method in view.pipeline.recipe.keyed():
         if isinstance(method, FirstStage):

@@ -20,6 +20,7 @@ from colreduce.embed import Encoder
 from colreduce.index.build import SegmentBuilder, Watch
 from colreduce.index.index import Index
 from colreduce.index.maintain import merge
+from colreduce.index.sample import Keeper
 from colreduce.store import Store
 from colreduce.store.staging import Staging
 
@@ -75,6 +76,7 @@ class Making:
             texts=config["store_texts"],
             assignment=config["store_assignment"],
             watch=watch,
+            keeper=Keeper(first) if config.get("keep_sample") else None,
         )
         try:
             yield builder

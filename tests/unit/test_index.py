@@ -138,7 +138,7 @@ def test_the_description_counts_vectors_and_bytes(tmp_path):
     assert about["bytes"]["vectors"] >= 10 * 2 * (DIM + 2)
     files = [file for file in (tmp_path / "idx").rglob("*") if file.is_file()]
     on_disk = sum(file.stat().st_size for file in files if file.name not in ("BALLAST", "LOCK"))
-    apart = ("texts", "assignment", "ledger")
+    apart = ("texts", "assignment", "sample", "ledger")
     counted = about["bytes"]["total"] + sum(about["bytes"][part] for part in apart)
     assert on_disk == counted
 
