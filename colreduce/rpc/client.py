@@ -18,7 +18,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from colreduce.errors import Unavailable
-from colreduce.results import Document, Hit
+from colreduce.results import Document, Explanation, Hit
 from colreduce.rpc import verbs
 from colreduce.rpc.answers import Answer, Collection, Copy, Upserted
 from colreduce.rpc.channel import Way
@@ -161,6 +161,17 @@ class Client:
         """Return stored documents by their ids; `NotFound` names one that is not there."""
         asks = verbs.get(self._name(collection), ids)
         return [one for ask in asks for one in self._do(ask, timeout)]
+
+    def explain(
+        self,
+        query: str | Any,
+        id: str,
+        *,
+        collection: str | None = None,
+        timeout: float | None = None,
+    ) -> Explanation:
+        """Say why a document has its score for a text or for query vectors, as `Index.explain`."""
+        return self._do(verbs.explain(self._name(collection), query, id), timeout)
 
     def add(
         self,

@@ -10,9 +10,10 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from colreduce.errors import BadInput
-from colreduce.results import Document, Hit
+from colreduce.results import Document, Explanation, Hit
 from colreduce.rpc import answers, codec, limits
 from colreduce.rpc.answers import Answer, Collection, Copy
+from colreduce.rpc.explanation import from_explanation
 from colreduce.rpc.v1 import admin_pb2, search_pb2, write_pb2
 
 T = TypeVar("T")
@@ -89,6 +90,14 @@ def get(collection: str, ids: Sequence[str]) -> Iterator[Ask[list[Document]]]:
     for part in _id_parts(ids):
         request = search_pb2.GetRequest(collection=collection, ids=part)
         yield Ask("Search", "Get", request, answers.documents)
+
+
+def explain(collection: str, query: str | Any, id: str) -> Ask[Explanation]:
+    """Ask why a document has its score."""
+    request = search_pb2.ExplainRequest(
+        collection=collection, query=_query(query, "query"), id=limits.check_id(id, "id")
+    )
+    return Ask("Search", "Explain", request, from_explanation)
 
 
 def delete(collection: str, ids: Sequence[str]) -> Iterator[Ask[int]]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from colreduce.embed import Encoder
 from colreduce.errors import (
     BadInput,
     ColreduceError,
@@ -22,6 +23,9 @@ from colreduce.errors import (
     Unavailable,
 )
 from colreduce.index import Document, Hit, Index, WriteQueue
+from colreduce.index.explain import explain
+from colreduce.index.search import View
+from colreduce.results import Explanation
 from colreduce.store import fs
 from colreduce_service.call import Call
 from colreduce_service.encoders import ENCODING
@@ -34,6 +38,23 @@ DAMAGED_SECONDS = 30.0
 # Bytes that must fit on a full disk before it is said to have room again.
 ROOM = 1 << 20
 ROOM_FILE = ".tmp-room"  # what is so named is cleared away when an index is opened
+
+
+class _Explained:
+    """What an explanation takes of an index: one view of it, and only an encoder that it has."""
+
+    def __init__(self, index: Index, view: View, textless: ColreduceError | None) -> None:
+        self.dim = index.dim
+        self.view = view
+        self._index = index
+        self._textless = textless
+
+    @property
+    def encoder(self) -> Encoder:
+        """Return the encoder, or raise why the server has none for this index."""
+        if self._textless is not None:
+            raise copy.copy(self._textless)
+        return self._index.encoder
 
 
 class Collection:
@@ -147,6 +168,16 @@ class Collection:
         """Return stored documents, and the generation that was read."""
         index = self.index
         return index.generation, index.get(ids)
+
+    def explain(self, query: Any, one: str, *, call: Call) -> tuple[int, Explanation]:
+        """Say why a document has its score, and on which generation."""
+        index = self.index
+        explained = _Explained(index, index.view, self._textless)
+        with ENCODING if self._textless is None else nullcontext(), call.stage("explain"):
+            call.check()
+            told = explain(explained, query, one)
+        call.cost += len(told.matches)
+        return explained.view.snapshot.generation, told
 
     def describe(self) -> dict[str, Any]:
         """Return what the index holds, how it was built and what it costs."""

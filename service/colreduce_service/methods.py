@@ -35,6 +35,7 @@ RULES: dict[str, Rule] = {
     f"{_PACKAGE}Search/Search": Rule("search", "read"),
     f"{_PACKAGE}Search/BatchSearch": Rule("search", "read"),
     f"{_PACKAGE}Search/Get": Rule("search", "read"),
+    f"{_PACKAGE}Search/Explain": Rule("search", "read"),
     f"{_PACKAGE}Write/Upsert": Rule("write", "write", LONG_SECONDS),
     f"{_PACKAGE}Write/Delete": Rule("write", "write"),
     f"{_PACKAGE}Admin/ListCollections": Rule("look", "read"),

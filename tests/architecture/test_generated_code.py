@@ -24,6 +24,7 @@ VERBS = {
     "Search": "search",
     "BatchSearch": "search_many",
     "Get": "get",
+    "Explain": "explain",
     "Upsert": "upsert",
     "Delete": "delete",
     "ListCollections": "collections",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 
 from colreduce import Client, Index
 from colreduce.errors import BadInput, Damaged, NotFound
+from colreduce.results import Explanation, Match, Token
 from colreduce.rpc import codec
+from colreduce.rpc.explanation import from_explanation, to_explanation
 from colreduce.rpc.ledger import from_ledger, to_ledger
 from colreduce.rpc.v1 import admin_pb2, search_pb2, search_pb2_grpc
 from tests.service.running import Running
@@ -173,3 +176,42 @@ def test_one_client_serves_many_threads(client: Client, queries: list[np.ndarray
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(client.search, queries * 10))
     assert found == expected * 10
+
+
+def test_an_explanation_of_vectors_is_that_of_the_library(
+    folder: Path, client: Client, queries: list[np.ndarray]
+) -> None:
+    with Index.open(folder / "reduced") as index:
+        for query in queries:
+            [hit] = index.search(query, k=1)
+            expected = index.explain(query, hit.id)
+            found = client.explain(query, hit.id)
+            assert replace(found, notes=expected.notes) == expected
+            assert (found.traced, len(found.notes)) == ("stored", 1)
+    with pytest.raises(NotFound, match="doc-60"):
+        client.explain(queries[0], "doc-60")
+    with pytest.raises(BadInput) as caught:
+        client.explain(queries[0], "")
+    assert caught.value.field == "id"
+
+
+def test_an_explanation_crosses_the_wire_with_all_that_may_be_in_it() -> None:
+    told = Explanation(
+        "page-1",
+        1.5,
+        (Match((0, 1), 2, (3, 4), 1.5, 1.75), Match((2,), 0, (), 0.0)),
+        (Token(0, "what", (0, 4)), Token(1, "[SEP]", None, None, True)),
+        (Token(0, patch=(0, 1), vector=2), Token(1, patch=(1, 0)), Token(2, "é", (0, 1), None)),
+        "what",
+        "é",
+        "recomputed",
+        0.999,
+        (2, 2),
+        ("a note", "another"),
+    )
+    message = to_explanation(told, 7)
+    assert message.generation == 7
+    sent = search_pb2.ExplainResponse.FromString(message.SerializeToString())
+    assert from_explanation(sent) == told
+    bare = Explanation("a", 0.0, (), (), ())
+    assert from_explanation(to_explanation(bare, 1)) == bare

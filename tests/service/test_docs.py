@@ -42,6 +42,7 @@ def test_every_method_has_an_example() -> None:
             "Search/Search",
             "Search/BatchSearch",
             "Search/Get",
+            "Search/Explain",
             "Write/Upsert",
             "Write/Delete",
             "Admin/ListCollections",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from colreduce import Client, Index
-from colreduce.errors import BadInput
+from colreduce.errors import BadInput, NotFound
 from colreduce.results import Document
 from tests.service.running import Running, fill
 
@@ -79,6 +79,21 @@ def test_documents_may_come_as_texts(client: Client) -> None:
     assert client.search(QUERIES[0], k=1, collection="grown")[0].id == "sky"
 
 
+def test_an_explanation_is_that_of_the_library_down_to_the_tokens(
+    folder: Path, client: Client
+) -> None:
+    with Index.open(folder / "small") as index:
+        vectors = index.encoder.queries([QUERIES[0]])[0]
+        for query in (QUERIES[0], vectors):
+            expected = index.explain(query, "sky")
+            assert client.explain(query, "sky", collection="small") == expected
+    assert [token.text for token in expected.tokens][:3] == ["[CLS]", "the", "sky"]
+    assert expected.tokens[2].span == (4, 7)
+    assert any(len(match.tokens) > 1 for match in expected.matches)
+    with pytest.raises(NotFound):
+        client.explain(QUERIES[0], "nobody", collection="small")
+
+
 def test_many_threads_may_send_texts_at_once(client: Client) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
@@ -94,5 +109,8 @@ def test_a_server_told_to_encode_nothing_takes_vectors_only(folder: Path) -> Non
         with pytest.raises(BadInput, match="encodes no text"):
             client.search("hello")
         assert len(client.search(np.eye(384)[:2], k=2)) == 2
+        told = client.explain(np.eye(384)[:2], "sky")
+        assert [token.text for token in told.tokens][:2] == [None, None]
+        assert "encodes no text" in " ".join(told.notes)
         with grpc.insecure_channel(running.address) as channel:
             grpc.channel_ready_future(channel).result(timeout=5)

@@ -366,3 +366,248 @@ class GetResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["documents", b"documents", "generation", b"generation"]) -> None: ...
 
 global___GetResponse = GetResponse
+
+@typing.final
+class ExplainRequest(google.protobuf.message.Message):
+    """Which score to explain."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: builtins.int
+    QUERY_FIELD_NUMBER: builtins.int
+    ID_FIELD_NUMBER: builtins.int
+    collection: builtins.str
+    """Which collection. May be left out when the server has exactly one."""
+    id: builtins.str
+    """The document's id."""
+    @property
+    def query(self) -> global___Query:
+        """The query whose score it is. Must be set. With text the answer also names its tokens."""
+
+    def __init__(
+        self,
+        *,
+        collection: builtins.str = ...,
+        query: global___Query | None = ...,
+        id: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["query", b"query"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["collection", b"collection", "id", b"id", "query", b"query"]) -> None: ...
+
+global___ExplainRequest = ExplainRequest
+
+@typing.final
+class Span(google.protobuf.message.Message):
+    """A part of a text, in characters (Unicode code points)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    start: builtins.int
+    """Where it begins."""
+    end: builtins.int
+    """Where it ends: the first character that is no part of it."""
+    def __init__(
+        self,
+        *,
+        start: builtins.int = ...,
+        end: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["end", b"end", "start", b"start"]) -> None: ...
+
+global___Span = Span
+
+@typing.final
+class Patch(google.protobuf.message.Message):
+    """A place on a page, or the size of one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ROW_FIELD_NUMBER: builtins.int
+    COLUMN_FIELD_NUMBER: builtins.int
+    row: builtins.int
+    """The row, or how many there are."""
+    column: builtins.int
+    """The column, or how many there are."""
+    def __init__(
+        self,
+        *,
+        row: builtins.int = ...,
+        column: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["column", b"column", "row", b"row"]) -> None: ...
+
+global___Patch = Patch
+
+@typing.final
+class ExplainedToken(google.protobuf.message.Message):
+    """A vector as it was encoded, and what it stands for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    SPAN_FIELD_NUMBER: builtins.int
+    PATCH_FIELD_NUMBER: builtins.int
+    SPECIAL_FIELD_NUMBER: builtins.int
+    VECTOR_FIELD_NUMBER: builtins.int
+    position: builtins.int
+    """Its place among the vectors of its text or page."""
+    text: builtins.str
+    """The token as the tokenizer writes it. Not set when only vectors are known."""
+    special: builtins.bool
+    """Whether it is a marker and stands for no part of the text."""
+    vector: builtins.int
+    """The number of the stored vector that it went into. Not set when it was pruned, and for tokens
+    of a query.
+    """
+    @property
+    def span(self) -> global___Span:
+        """The characters of the text that it stands for. Not set when it stands for none."""
+
+    @property
+    def patch(self) -> global___Patch:
+        """The part of the page that it stands for. Not set when it stands for none."""
+
+    def __init__(
+        self,
+        *,
+        position: builtins.int = ...,
+        text: builtins.str | None = ...,
+        span: global___Span | None = ...,
+        patch: global___Patch | None = ...,
+        special: builtins.bool = ...,
+        vector: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_text", b"_text", "_vector", b"_vector", "patch", b"patch", "span", b"span", "text", b"text", "vector", b"vector"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_text", b"_text", "_vector", b"_vector", "patch", b"patch", "position", b"position", "span", b"span", "special", b"special", "text", b"text", "vector", b"vector"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_text", b"_text"]) -> typing.Literal["text"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_vector", b"_vector"]) -> typing.Literal["vector"] | None: ...
+
+global___ExplainedToken = ExplainedToken
+
+@typing.final
+class Match(google.protobuf.message.Message):
+    """A vector of the query, and the stored vector that it met."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    QUERY_TOKENS_FIELD_NUMBER: builtins.int
+    VECTOR_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    SHARE_FIELD_NUMBER: builtins.int
+    UNREDUCED_FIELD_NUMBER: builtins.int
+    vector: builtins.int
+    """The number of the stored vector that is most like it."""
+    share: builtins.float
+    """What it adds to the score: its product with that vector."""
+    unreduced: builtins.float
+    """What it would have added had the document been stored as it was encoded. Not set when that is
+    not known.
+    """
+    @property
+    def query_tokens(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Positions of the query's tokens that it stands for: one, unless the recipe shrinks queries."""
+
+    @property
+    def tokens(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Positions of the document's tokens that were merged into that vector."""
+
+    def __init__(
+        self,
+        *,
+        query_tokens: collections.abc.Iterable[builtins.int] | None = ...,
+        vector: builtins.int = ...,
+        tokens: collections.abc.Iterable[builtins.int] | None = ...,
+        share: builtins.float = ...,
+        unreduced: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_unreduced", b"_unreduced", "unreduced", b"unreduced"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_unreduced", b"_unreduced", "query_tokens", b"query_tokens", "share", b"share", "tokens", b"tokens", "unreduced", b"unreduced", "vector", b"vector"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_unreduced", b"_unreduced"]) -> typing.Literal["unreduced"] | None: ...
+
+global___Match = Match
+
+@typing.final
+class ExplainResponse(google.protobuf.message.Message):
+    """Why a document has its score."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    MATCHES_FIELD_NUMBER: builtins.int
+    QUERY_TOKENS_FIELD_NUMBER: builtins.int
+    TOKENS_FIELD_NUMBER: builtins.int
+    QUERY_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    TRACED_FIELD_NUMBER: builtins.int
+    LIKENESS_FIELD_NUMBER: builtins.int
+    GRID_FIELD_NUMBER: builtins.int
+    NOTES_FIELD_NUMBER: builtins.int
+    GENERATION_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """The document's id."""
+    score: builtins.float
+    """Its exact score over its stored vectors: the sum of all shares."""
+    query: builtins.str
+    """The query's text. Not set when it came as vectors."""
+    text: builtins.str
+    """The document's text. Not set when the collection holds none of it."""
+    traced: builtins.str
+    """How it is known where every token went: "stored" with the document, "recomputed" from its
+    text, or "unreduced" when the recipe reduces nothing.
+    """
+    likeness: builtins.float
+    """For "recomputed": the least cosine of a stored vector to the one that was computed again."""
+    generation: builtins.int
+    """The generation of the collection that was read."""
+    @property
+    def matches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Match]:
+        """One for each vector of the query, in their order."""
+
+    @property
+    def query_tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainedToken]:
+        """The query's tokens."""
+
+    @property
+    def tokens(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExplainedToken]:
+        """The document's tokens, or patches, as they were encoded."""
+
+    @property
+    def grid(self) -> global___Patch:
+        """Rows and columns of a page. Not set for a text."""
+
+    @property
+    def notes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What could not be said, and why."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        score: builtins.float = ...,
+        matches: collections.abc.Iterable[global___Match] | None = ...,
+        query_tokens: collections.abc.Iterable[global___ExplainedToken] | None = ...,
+        tokens: collections.abc.Iterable[global___ExplainedToken] | None = ...,
+        query: builtins.str | None = ...,
+        text: builtins.str | None = ...,
+        traced: builtins.str = ...,
+        likeness: builtins.float | None = ...,
+        grid: global___Patch | None = ...,
+        notes: collections.abc.Iterable[builtins.str] | None = ...,
+        generation: builtins.int = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_likeness", b"_likeness", "_query", b"_query", "_text", b"_text", "grid", b"grid", "likeness", b"likeness", "query", b"query", "text", b"text"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_likeness", b"_likeness", "_query", b"_query", "_text", b"_text", "generation", b"generation", "grid", b"grid", "id", b"id", "likeness", b"likeness", "matches", b"matches", "notes", b"notes", "query", b"query", "query_tokens", b"query_tokens", "score", b"score", "text", b"text", "tokens", b"tokens", "traced", b"traced"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_likeness", b"_likeness"]) -> typing.Literal["likeness"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_query", b"_query"]) -> typing.Literal["query"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_text", b"_text"]) -> typing.Literal["text"] | None: ...
+
+global___ExplainResponse = ExplainResponse

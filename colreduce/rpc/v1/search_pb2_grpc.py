@@ -50,6 +50,11 @@ class SearchStub(object):
                 request_serializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.GetRequest.SerializeToString,
                 response_deserializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.GetResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/colreduce.rpc.v1.Search/Explain',
+                request_serializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class SearchServicer(object):
@@ -77,6 +82,15 @@ class SearchServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Says why a document has its score: which of its tokens each part of the query met, through the
+        reduction. NOT_FOUND when the document is not there; INVALID_ARGUMENT with the field "id" when
+        where its tokens went is not stored and cannot be worked out again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SearchServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +108,11 @@ def add_SearchServicer_to_server(servicer, server):
                     servicer.Get,
                     request_deserializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.GetRequest.FromString,
                     response_serializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.GetResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.ExplainRequest.FromString,
+                    response_serializer=colreduce_dot_rpc_dot_v1_dot_search__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +197,33 @@ class Search(object):
             '/colreduce.rpc.v1.Search/Get',
             colreduce_dot_rpc_dot_v1_dot_search__pb2.GetRequest.SerializeToString,
             colreduce_dot_rpc_dot_v1_dot_search__pb2.GetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/colreduce.rpc.v1.Search/Explain',
+            colreduce_dot_rpc_dot_v1_dot_search__pb2.ExplainRequest.SerializeToString,
+            colreduce_dot_rpc_dot_v1_dot_search__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

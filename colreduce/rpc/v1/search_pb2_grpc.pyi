@@ -44,6 +44,15 @@ class SearchStub:
     ]
     """Returns documents by their ids. NOT_FOUND when one of them is not there."""
 
+    Explain: grpc.UnaryUnaryMultiCallable[
+        colreduce.rpc.v1.search_pb2.ExplainRequest,
+        colreduce.rpc.v1.search_pb2.ExplainResponse,
+    ]
+    """Says why a document has its score: which of its tokens each part of the query met, through the
+    reduction. NOT_FOUND when the document is not there; INVALID_ARGUMENT with the field "id" when
+    where its tokens went is not stored and cannot be worked out again.
+    """
+
 class SearchAsyncStub:
     """Answers questions about the documents of a collection. Changes nothing."""
 
@@ -64,6 +73,15 @@ class SearchAsyncStub:
         colreduce.rpc.v1.search_pb2.GetResponse,
     ]
     """Returns documents by their ids. NOT_FOUND when one of them is not there."""
+
+    Explain: grpc.aio.UnaryUnaryMultiCallable[
+        colreduce.rpc.v1.search_pb2.ExplainRequest,
+        colreduce.rpc.v1.search_pb2.ExplainResponse,
+    ]
+    """Says why a document has its score: which of its tokens each part of the query met, through the
+    reduction. NOT_FOUND when the document is not there; INVALID_ARGUMENT with the field "id" when
+    where its tokens went is not stored and cannot be worked out again.
+    """
 
 class SearchServicer(metaclass=abc.ABCMeta):
     """Answers questions about the documents of a collection. Changes nothing."""
@@ -91,5 +109,16 @@ class SearchServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[colreduce.rpc.v1.search_pb2.GetResponse, collections.abc.Awaitable[colreduce.rpc.v1.search_pb2.GetResponse]]:
         """Returns documents by their ids. NOT_FOUND when one of them is not there."""
+
+    @abc.abstractmethod
+    def Explain(
+        self,
+        request: colreduce.rpc.v1.search_pb2.ExplainRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[colreduce.rpc.v1.search_pb2.ExplainResponse, collections.abc.Awaitable[colreduce.rpc.v1.search_pb2.ExplainResponse]]:
+        """Says why a document has its score: which of its tokens each part of the query met, through the
+        reduction. NOT_FOUND when the document is not there; INVALID_ARGUMENT with the field "id" when
+        where its tokens went is not stored and cannot be worked out again.
+        """
 
 def add_SearchServicer_to_server(servicer: SearchServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -8,6 +8,7 @@ from typing import Any
 from colreduce.errors import BadInput, ShapeMismatch
 from colreduce.index import Hit
 from colreduce.rpc import codec, limits
+from colreduce.rpc.explanation import to_explanation
 from colreduce.rpc.v1 import search_pb2
 from colreduce_service.call import Call
 from colreduce_service.collection import Collection
@@ -62,6 +63,14 @@ class SearchServicer:
             for one in found
         ]
         return search_pb2.GetResponse(documents=documents, generation=generation)
+
+    def Explain(self, request: search_pb2.ExplainRequest, call: Call) -> search_pb2.ExplainResponse:
+        """Say why a document has its score for a query."""
+        collection = self._indexes.asked(request.collection, call)
+        query = _query(request.query, "query", collection)
+        limits.check_id(request.id, "id")
+        generation, told = collection.explain(query, request.id, call=call)
+        return to_explanation(told, generation)
 
 
 def _search(
