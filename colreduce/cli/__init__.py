@@ -22,6 +22,7 @@ COMMANDS = {
     "delete": "Delete documents.",
     "get": "Show stored documents.",
     "search": "Search an index for a text.",
+    "explain": "Say why a document has its score, down to the original tokens.",
     "evaluate": "Measure recipes on judged queries, with the loss of every stage.",
     "inspect": "Show what an index holds and what it costs.",
     "compact": "Move all documents into one segment; --purge removes deleted bytes.",
@@ -36,7 +37,10 @@ COMMANDS = {
 }
 # The module of each command of our own.
 HERE = {
-    **{name: name for name in ("demo", "search", "evaluate", "inspect", "export", "methods")},
+    **{
+        name: name
+        for name in ("demo", "search", "explain", "evaluate", "inspect", "export", "methods")
+    },
     **dict.fromkeys(("delete", "get", "compact", "snapshot", "restore"), "live"),
     "verify": "verify",
 }

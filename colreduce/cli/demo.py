@@ -10,11 +10,13 @@ from typing import Any
 
 import click
 
+from colreduce.cli.explain import show_explanation
 from colreduce.cli.options import Command, RecipeName, Shared, shared
 from colreduce.cli.screen import Screen, seconds
 from colreduce.cli.search import as_dicts, show_hits
 from colreduce.cli.tables import show_bytes, show_losses
 from colreduce.errors import AlreadyExists, MissingDependency, NotAnIndex
+from colreduce.results import Explanation
 
 # How many of the sample's queries are shown with their hits.
 SHOWN = 3
@@ -118,11 +120,13 @@ def _run(shared: Shared, model: Path, out: Path, recipe: Any, progress: Any) -> 
             searches = [
                 {"query": text, "hits": as_dicts(index, index.search(text, 3))} for text in texts
             ]
+            found = index.explain(texts[0], index.search(texts[0], 1)[0].id)
             about = index.describe()
     return {
         "index": str(out.resolve()),
         "encoder": encoder.describe(),
         "searches": searches,
+        "explanation": found.to_dict(),
         "describe": about,
         "row": row.to_dict(),
     }
@@ -143,6 +147,8 @@ def _show(screen: Screen, facts: dict[str, Any]) -> None:
     for search in facts["searches"]:
         screen.heading(search["query"])
         show_hits(screen, search["hits"])
+    screen.heading(f"Why the first of these hits has its score: {facts['searches'][0]['query']}")
+    show_explanation(screen, Explanation.from_dict(facts["explanation"]))
     screen.heading("Bytes per document")
     show_bytes(screen, about)
     screen.heading(f"What every stage lost, on {row['queries']} judged queries")

@@ -15,7 +15,7 @@ from colreduce.evaluate.compare import evaluate
 from colreduce.evaluate.evaluation import Evaluation
 from colreduce.evaluate.report import page, write_report
 from colreduce.evaluate.report.charts import Scale, log_ticks, ticks
-from colreduce.evaluate.report.markup import joined, tag
+from colreduce.pages.markup import joined, tag
 from colreduce.evaluate.report.points import front, letter, points
 from colreduce.evaluate.report.words import headlines
 from tests.chromium import Browser, chromium

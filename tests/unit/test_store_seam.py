@@ -27,8 +27,8 @@ WRITES_FOR_PEOPLE = {
     "colreduce/evaluate/measure.py": "keeps exact scores beside the embeddings of a collection",
     "colreduce/evaluate/metrics.py": "writes TREC run files",
     "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
-    "colreduce/evaluate/report/page.py": "writes a report",
-    "indexer/colreduce_indexer/job.py": "removes the folder of a build that failed",
+    "colreduce/pages/page.py": "writes a report or an explanation",
+    "indexer/colreduce_indexer/rejects.py": "writes the records that were left out",
 }
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from colreduce.evaluate.report.markup import Html, Part, tag
 from colreduce.evaluate.report.points import Point, front
+from colreduce.pages.markup import Html, Part, tag
 
 WIDTH, HEIGHT = 560, 340
 LEFT, RIGHT, TOP, BOTTOM = 58, 16, 18, 50

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from colreduce.evaluate.evaluation import Evaluation
 from colreduce.evaluate.report import sections
-from colreduce.evaluate.report.markup import Html, Part, joined, tag
-from colreduce.evaluate.report.style import STYLE
 from colreduce.evaluate.report.words import headlines, scope
-
-# The browser itself then keeps the page from asking for anything or running anything.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+from colreduce.pages import page as pages
+from colreduce.pages.markup import Html, Part, joined, tag
 
 WORDS = {
     "nDCG@10": "How well the first ten hits are ordered, by graded judgements: 1 is perfect.",
@@ -48,8 +43,8 @@ def page(found: Evaluation) -> str:
     if not found.rows:
         del parts["trade-offs"], parts["stages"]
     links = [tag("a", title, href=f"#{name}") for name, (title, _) in parts.items()]
-    body = tag(
-        "body",
+    return pages.page(
+        f"Evaluation: {names}",
         tag(
             "header",
             tag("h1", "Evaluation: ", names),
@@ -65,15 +60,6 @@ def page(found: Evaluation) -> str:
             ],
         ),
     )
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
-        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", f"Evaluation: {names}"),
-        tag("style", Html(STYLE)),
-    )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
 def _spaced(parts: list[Html]) -> Part:
@@ -90,12 +76,4 @@ def _terms(found: Evaluation) -> Html:
 
 def write_report(found: Evaluation, path: str | Path) -> Path:
     """Write the report to a file, whole or not at all."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=target.parent, prefix=".tmp-", delete=False
-    ) as file:
-        file.write(page(found))
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, target)
-    return target
+    return pages.write(path, page(found))

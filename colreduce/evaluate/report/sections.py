@@ -8,11 +8,11 @@ from typing import Any
 from colreduce.evaluate.differences import Moved, QueryDifference
 from colreduce.evaluate.evaluation import Evaluation
 from colreduce.evaluate.report.charts import Scale, trade_off
-from colreduce.evaluate.report.markup import Html, Part, from_data, joined, table, tag
 from colreduce.evaluate.report.points import Point, points, text_bytes
 from colreduce.evaluate.rows import AGREEMENT, EXACT, Loss, Row
 from colreduce.evaluate.significance import Comparison
 from colreduce.evaluate.statistics import Interval
+from colreduce.pages.markup import Html, Part, from_data, joined, table, tag
 from colreduce.units import amount, milliseconds, seconds
 
 # Pairs of systems that are shown before only those with the baseline are.

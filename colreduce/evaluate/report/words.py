@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from colreduce.evaluate.evaluation import Evaluation
-from colreduce.evaluate.report.markup import Html, Part, from_data, joined, tag
 from colreduce.evaluate.report.points import Point, is_exact, points
 from colreduce.evaluate.rows import EXACT
 from colreduce.evaluate.significance import Comparison
+from colreduce.pages.markup import Html, Part, from_data, joined, tag
 from colreduce.units import amount, milliseconds
 
 # The share of exact quality that a recipe must keep to be named as the choice.

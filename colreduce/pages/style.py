@@ -1,4 +1,4 @@
-"""How the report looks, in light and in dark."""
+"""How pages look, in light and in dark."""
 
 STYLE = """
 :root {

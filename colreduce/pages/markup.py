@@ -10,7 +10,8 @@ from typing import TypeAlias
 # What no HTML document may hold, and lone surrogates, which no UTF-8 file can.
 UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
-VOID = ("br", "meta", "line", "circle", "rect", "path", "polyline")
+VOID = ("br", "meta", "input")
+VOID_IN_SVG = ("line", "circle", "rect", "path", "polyline")
 
 
 class Html(str):
@@ -49,8 +50,10 @@ def tag(name: str, *parts: Part, **attributes: str | float | None) -> Html:
         for key, value in attributes.items()
         if value is not None
     )
-    if name in VOID and not parts:
-        return Html(f"<{name}{written}/>" if name not in ("br", "meta") else f"<{name}{written}>")
+    if name in VOID:
+        return Html(f"<{name}{written}>")
+    if name in VOID_IN_SVG and not parts:
+        return Html(f"<{name}{written}/>")
     return Html(f"<{name}{written}>{joined(*parts)}</{name}>")
 
 

@@ -1,0 +1,1 @@
+"""Pages for people: HTML that needs no network, no script and nothing beside it."""
