@@ -65,6 +65,12 @@ class Screen:
         """Write a paragraph, wrapped to the width there is."""
         self._console().print(paragraph, highlight=False, markup=False)
 
+    def pieces(self, parts: Sequence[tuple[str, str]]) -> None:
+        """Write a paragraph of pieces, each with its style."""
+        from rich.text import Text
+
+        self._console().print(Text.assemble(*parts))
+
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table.
 
