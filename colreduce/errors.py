@@ -17,6 +17,7 @@ ColreduceError
 ├── DiskFull (OSError)               no room to write; nothing was changed, searches go on
 ├── MissingDependency (ImportError)  an optional package is not installed
 ├── ModelMismatch                    the encoder is not the one the index was built with
+├── Stopped                          a build was told to stop; what is finished of it is kept
 ├── Overloaded                       too much runs or waits already; nothing was done: try later
 │   ├── CompactionBehind             too many small segments; writing waits for their compaction
 │   └── RateLimited                  this caller has asked more than it may: wait, then go on
@@ -105,6 +106,10 @@ class MissingDependency(ColreduceError, ImportError):
 
 class ModelMismatch(ColreduceError):
     """The encoder is not the one the index was built with."""
+
+
+class Stopped(ColreduceError):
+    """A build was told to stop. What is finished of it is kept, and the next run goes on there."""
 
 
 class Overloaded(ColreduceError):

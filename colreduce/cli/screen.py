@@ -9,8 +9,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from colreduce.units import amount as amount
 from colreduce.units import seconds as seconds
@@ -28,9 +28,17 @@ DOING = {
     "read": "reading the documents",
     "encode": "encoding documents",
     "index": "building the index",
+    "publish": "putting the pieces together",
     "search": "searching",
     "ledger": "measuring every stage",
 }
+
+
+class Tell(Protocol):
+    """Takes what is being done, how much of it is done, of how much, and a remark on it."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "", /) -> None:
+        """Show it."""
 
 
 class Screen:
@@ -47,6 +55,11 @@ class Screen:
         json.dump(content, self._stdout, indent=2, ensure_ascii=False, allow_nan=False)
         self._stdout.write("\n")
         self._stdout.flush()
+
+    def event(self, facts: Mapping[str, Any]) -> None:
+        """Write one JSON line for machines to stderr, with --json only."""
+        if self.as_json and not self.quiet:
+            print_line(json.dumps(facts, ensure_ascii=False, allow_nan=False), sys.stderr)
 
     def remark(self, text: str) -> None:
         """Say something that is not the result."""
@@ -97,10 +110,13 @@ class Screen:
         self._console().print(shown)
 
     @contextlib.contextmanager
-    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
-        """Give a function to be told of progress: what is done, how much, of how much."""
+    def progress(self) -> Iterator[Tell]:
+        """Give a function to be told of progress: what is done, how much, of how much.
+
+        A fourth word, if there is one, is a remark on it.
+        """
         if self.quiet:
-            yield lambda what, done, total: None
+            yield lambda what, done, total, note="": None
         elif sys.stderr.isatty():
             yield from _bar()
         else:
@@ -119,7 +135,7 @@ class _Lines:
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
 
-    def __call__(self, what: str, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         begun = what in self._last
         whole = done >= total > 0
@@ -130,12 +146,13 @@ class _Lines:
             print_line(f"{DOING.get(what, what)} ...", sys.stderr)
         else:
             of = f" of {total:,}" if total else ""
-            print_line(f"{DOING.get(what, what)}: {done:,}{of}", sys.stderr)
+            more = f"; {note}" if note else ""
+            print_line(f"{DOING.get(what, what)}: {done:,}{of}{more}", sys.stderr)
         if whole:
             del self._last[what]
 
 
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
+def _bar() -> Iterator[Tell]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -152,14 +169,15 @@ def _bar() -> Iterator[Callable[[str, int, int], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         tasks: dict[str, Any] = {}
 
-        def tell(what: str, done: int, total: int) -> None:
+        def tell(what: str, done: int, total: int, note: str = "") -> None:
             if what not in tasks:
-                tasks[what] = bar.add_task(DOING.get(what, what), total=total or None)
-            bar.update(tasks[what], completed=done, total=total or None)
+                tasks[what] = bar.add_task(DOING.get(what, what), total=total or None, note=note)
+            bar.update(tasks[what], completed=done, total=total or None, note=note)
             if done >= total > 0:
                 bar.remove_task(tasks.pop(what))
 

@@ -29,6 +29,7 @@ from colreduce.index.auto import COUNTS, usual_candidates
 from colreduce.index.ledger import packed
 from colreduce.index.search import Asked
 from colreduce.pipeline import Passed, Pipeline
+from colreduce.recipe import Recipe
 
 FORMAT = 1
 DEPTH = 10
@@ -59,9 +60,9 @@ class Best:
     followed: NDArray[np.float32]
 
     @classmethod
-    def none(cls, levels: int, queries: int) -> Best:
+    def none(cls, recipe: Recipe, asking: Asking) -> Best:
         """Return what is known before the first document."""
-        nothing = np.empty((levels, queries, 0), np.float32)
+        nothing = np.empty((len(level_names(recipe)), len(asking), 0), np.float32)
         return cls(nothing.astype(np.int64), nothing, nothing)
 
     def followed_by(self, later: Best) -> Best:
@@ -76,6 +77,12 @@ class Best:
             np.take_along_axis(scores, best, axis=2),
             np.take_along_axis(followed, exact, axis=2),
         )
+
+    @property
+    def loss(self) -> float:
+        """Return which share of exact search's best is lost by what is stored."""
+        exact = _found(self.rows[0], self.scores[0])
+        return float(1 - overlaps(self.rows[-1], exact).mean())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return it as arrays to be kept."""
@@ -122,28 +129,19 @@ class LedgerMaker:
         """``index`` is fitted and empty."""
         self._index = index
         self._asking = asking
-        self._best = Best.none(len(level_names(index.recipe)), len(asking))
+        self._best = Best.none(index.recipe, asking)
         self._seen = 0
-        self._seconds = 0.0
 
-    def follow(self) -> RunWatch:
-        """Return what watches the next run of documents, those after all that were taken in."""
-        return RunWatch(self._index.pipeline, self._asking, self._seen)
-
-    def take(self, run: Best, documents: int, seconds: float = 0.0) -> None:
-        """Take in what was found in the next run of documents, and how long that took."""
+    def take(self, run: Best, documents: int) -> None:
+        """Take in what was found in the next run of documents."""
         self._best = self._best.followed_by(run)
         self._seen += documents
-        self._seconds += seconds
 
-    @property
-    def loss(self) -> float:
-        """Return which share of exact search's best is lost by what is stored, so far."""
-        exact = _found(self._best.rows[0], self._best.scores[0])
-        return float(1 - overlaps(self._best.rows[-1], exact).mean())
+    def finish(self, seed: int, seconds: float = 0.0) -> dict[str, Any]:
+        """Search the finished index, and keep the ledger in it; return its plain values.
 
-    def finish(self, seed: int) -> dict[str, Any]:
-        """Search the finished index, and keep the ledger in it; return its plain values."""
+        seconds  what watching the documents took
+        """
         started = perf_counter()
         exact = _found(self._best.rows[0], self._best.scores[0])
         kinds = level_names(self._index.recipe)
@@ -166,7 +164,7 @@ class LedgerMaker:
         if again is not None:
             next_seq = self._index.view.snapshot.manifest.next_seq
             ledger["sample"], arrays = again.to_keep(next_seq)
-        ledger["seconds"] = self._seconds + perf_counter() - started
+        ledger["seconds"] = seconds + perf_counter() - started
         self._index.note(packed(ledger, arrays))
         return ledger
 

@@ -22,6 +22,7 @@ from colreduce.index.index import Index
 from colreduce.index.maintain import merge
 from colreduce.index.sample import Keeper
 from colreduce.store import Store
+from colreduce.store.manifest import generations
 from colreduce.store.staging import Staging
 
 # What the methods of the recipe learned stands among a build's arrays under this prefix.
@@ -47,7 +48,12 @@ class Making:
 
     @classmethod
     def resume(cls, path: Path, record: Mapping[str, Any], encoder: Encoder | None) -> Making:
-        """Go on with a build whose record was written; its methods know what they learned."""
+        """Go on with a build whose record was written; its methods know what they learned.
+
+        It may have shown its index already, and have been stopped before its end.
+        """
+        if generations(path):
+            return cls(Store.open(path, write=True), encoder)
         names = [name for name in record["files"] if name.startswith(LEARNED)]
         staging = Staging(path, lambda: None)
         learned = {name.removeprefix(LEARNED): staging.arrays(record, name) for name in names}

@@ -60,8 +60,13 @@ class Snapshot:
     @property
     def digest(self) -> str:
         """One sha256 for all that the index holds; two builds of the same bytes have the same."""
+        return self.digest_without()
+
+    def digest_without(self, *keys: str) -> str:
+        """Return the digest of all but some of the shared artefacts."""
+        models = [entry for key, entry in self.manifest.models.items() if key not in keys]
         lines = [f"{entry.name} {entry.sha256}" for entry in self.manifest.segments]
-        lines += [f"{entry.name} {entry.sha256}" for entry in self.manifest.models.values()]
+        lines += [f"{entry.name} {entry.sha256}" for entry in models]
         lines.sort()
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -54,12 +54,8 @@ def unfinished(root: Path) -> Unfinished | None:
     if record is None:
         return None
     pieces = _pieces(root / layout.BUILDING)
-    sizes = [
-        file.stat().st_size
-        for name in pieces.values()
-        for file in fs.list_entries(root / layout.BUILDING / name)
-    ]
-    return Unfinished(record, frozenset(pieces), sum(sizes), fs.lock_holder(root / layout.LOCK))
+    size = sum(_bytes(root / layout.BUILDING / name) for name in pieces.values())
+    return Unfinished(record, frozenset(pieces), size, fs.lock_holder(root / layout.LOCK))
 
 
 class Staging:
@@ -106,6 +102,10 @@ class Staging:
             fs.fsync_dir(self.path)
         writer.done()
 
+    def bytes(self, number: int) -> int:
+        """Return what a finished piece takes on the disk."""
+        return _bytes(self.path / _pieces(self.path)[number])
+
     def open(self, number: int, verify: str = "written") -> Segment:
         """Open a finished piece; ``verify`` is what `SegmentData.open` takes."""
         folder = self.path / _pieces(self.path)[number]
@@ -151,6 +151,10 @@ def _pieces(folder: Path) -> dict[int, str]:
     """Return the names of the finished pieces by their numbers."""
     found = ((layout.piece_number(entry.name), entry.name) for entry in fs.list_entries(folder))
     return {place[0]: name for place, name in found if place is not None}
+
+
+def _bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in fs.list_entries(folder))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

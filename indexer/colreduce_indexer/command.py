@@ -1,32 +1,89 @@
-"""The command ``colreduce index``."""
+"""The commands ``colreduce index`` and ``colreduce add``."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from colreduce.cli.options import Command, RecipeName, Shared, shared
-from colreduce.cli.screen import Screen, seconds
+from colreduce.cli.screen import Screen, Tell, seconds
 from colreduce.cli.tables import show_bytes, show_ledger
 
 if TYPE_CHECKING:
     from colreduce_indexer.job import Built
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 STAGES = {
     "check": "reading and checking",
     "fit": "learning from a sample",
+    "read": "reading",
     "encode": "encoding",
-    "reduce": "reducing and packing",
+    "reduce": "reducing",
     "first_stage": "first stage",
-    "publish": "publishing",
+    "write": "packing and writing",
+    "publish": "putting together",
     "ledger": "measuring the losses",
 }
 
 
+def source_options(function: F) -> F:
+    """Give a command the options that say what is read, and how."""
+    for option in reversed(
+        (
+            click.argument("source", metavar="SOURCE"),
+            click.option(
+                "--vectors",
+                is_flag=True,
+                help="SOURCE holds vectors: .npz, .safetensors or .parquet, or a folder.",
+            ),
+            click.option(
+                "--limit",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="First N documents only.",
+            ),
+            click.option(
+                "--batch-size",
+                type=click.IntRange(min=1),
+                default=32,
+                show_default=True,
+                help="Texts encoded at a time.",
+            ),
+            click.option(
+                "--memory",
+                default="2GB",
+                show_default=True,
+                metavar="SIZE",
+                help="Memory to work in, beside the model and the libraries.",
+            ),
+            click.option(
+                "--max-rejects",
+                type=click.IntRange(min=0),
+                default=0,
+                show_default=True,
+                metavar="N",
+                help="Records that may be left out because they cannot be used.",
+            ),
+            click.option(
+                "--rejects",
+                metavar="FILE",
+                type=click.Path(path_type=Path),
+                help="Where the records that were left out are told.  [default: DIR.rejects.jsonl]",
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
 @click.command(cls=Command)
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
+@source_options
 @click.option(
     "--out",
     metavar="DIR",
@@ -48,17 +105,6 @@ STAGES = {
     help="Model folder or hub id; 'none' with --vectors for an index that takes vectors only.",
 )
 @click.option(
-    "--vectors", is_flag=True, help="SOURCE holds vectors: .npz or .safetensors, or a folder."
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="First N documents only.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Texts encoded at a time.",
-)
-@click.option(
     "--store-texts/--no-store-texts",
     default=True,
     show_default=True,
@@ -76,30 +122,36 @@ STAGES = {
     help="Measure what every stage loses, on queries drawn from the documents.  "
     "[default: up to 100,000 documents]",
 )
+@click.option(
+    "--resume/--no-resume",
+    default=True,
+    show_default=True,
+    help="Go on with a build that was begun in DIR, or throw it away.",
+)
 @shared
 def index(
     shared: Shared,
-    source: Path,
+    source: str,
     out: Path,
     recipe: str,
     encoder: str | None,
     vectors: bool,
-    limit: int | None,
-    batch_size: int,
-    store_texts: bool,
-    store_assignment: bool | None,
-    ledger: bool | None,
+    memory: str,
+    rejects: Path | None,
+    **settings: Any,
 ) -> None:
     """Build an index of SOURCE in a new folder.
 
     SOURCE is a folder in BEIR's layout, a .jsonl file (packed or not) of documents with _id and
-    text, or with --vectors a .npz or .safetensors file of vectors or a folder of such files. The
-    corpus is streamed; a source with a mistake in it leaves no index behind.
+    text, or with --vectors a .npz or .safetensors file of vectors or a folder of such files. It is
+    read twice and never held in memory. The index appears when it is finished. A build that was
+    stopped, by Ctrl-C, a crash or a full disk, keeps what it has finished: the same command goes on
+    with it, and the index comes out the same. 'colreduce inspect DIR' says how far it is.
 
     \b
     Examples:
       colreduce index scifact/ --out idx --encoder MODEL --recipe small
-      colreduce index docs.jsonl.gz --out idx --encoder MODEL --limit 1000
+      colreduce index docs.jsonl.gz --out idx --encoder MODEL --memory 1GB --max-rejects 100
       colreduce index pages.npz --vectors --out idx --recipe "ward(factor=8) | int8"
     """
     none = encoder is None or encoder == "none"
@@ -110,27 +162,19 @@ def index(
             raise click.UsageError("Wanted --encoder MODEL, or --vectors if SOURCE holds vectors.")
     from colreduce.embed import load_encoder
     from colreduce.recipe import Recipe
-    from colreduce_indexer.job import build, refuse_existing
+    from colreduce_indexer.job import build, find_begun
+    from colreduce_indexer.plan import Settings
+    from colreduce_indexer.sizes import memory as size
     from colreduce_indexer.sources import open_source
 
-    chosen = Recipe.parse(recipe)
-    refuse_existing(out)
+    asked = Settings(recipe=Recipe.parse(recipe), seed=shared.seed, memory=size(memory), **settings)
+    find_begun(out, asked.resume)
+    opened = open_source(source, vectors=vectors)
     loaded = None if none else load_encoder(encoder, device=shared.device)
     if loaded is not None:
         shared.screen.remark(loaded.describe())
-    opened = open_source(source, loaded, vectors=vectors, limit=limit, batch_size=batch_size)
-    with shared.screen.progress() as progress:
-        built = build(
-            opened,
-            out,
-            chosen,
-            encoder=loaded,
-            seed=shared.seed,
-            store_texts=store_texts,
-            store_assignment=store_assignment,
-            ledger=ledger,
-            progress=progress,
-        )
+    with _told(shared.screen) as teller, _stopping():
+        built = build(opened, out, asked, encoder=loaded, rejects_file=rejects, teller=teller)
     if shared.screen.as_json:
         shared.screen.document(built.to_dict())
     else:
@@ -139,21 +183,16 @@ def index(
 
 @click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.argument("source", metavar="SOURCE", type=click.Path(path_type=Path))
-@click.option(
-    "--vectors", is_flag=True, help="SOURCE holds vectors: .npz or .safetensors, or a folder."
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="First N documents only.")
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Texts encoded at a time.",
-)
+@source_options
 @shared
 def add(
-    shared: Shared, folder: Path, source: Path, vectors: bool, limit: int | None, batch_size: int
+    shared: Shared,
+    folder: Path,
+    source: str,
+    vectors: bool,
+    memory: str,
+    rejects: Path | None,
+    **settings: Any,
 ) -> None:
     """Add the documents of SOURCE to the index in DIR; ids that are there are replaced.
 
@@ -166,13 +205,22 @@ def add(
     """
     from colreduce.index import Index
     from colreduce_indexer.job import add_all
+    from colreduce_indexer.plan import Settings
+    from colreduce_indexer.sizes import memory as size
     from colreduce_indexer.sources import open_source
 
+    opened = open_source(source, vectors=vectors)
     with Index.open(folder, device=shared.device) as index:
-        encoder = None if vectors else index.encoder
-        opened = open_source(source, encoder, vectors=vectors, limit=limit, batch_size=batch_size)
-        with shared.screen.progress() as progress:
-            taken = add_all(index, opened, shared.seed, progress)
+        asked = Settings(recipe=index.recipe, seed=shared.seed, memory=size(memory), **settings)
+        with _told(shared.screen) as teller:
+            taken = add_all(
+                index,
+                opened,
+                asked,
+                encoder=None if vectors else index.encoder,
+                rejects_file=rejects or folder.with_name(f"{folder.name}.rejects.jsonl"),
+                teller=teller,
+            )
         answer = {
             "format": 1,
             "generation": index.generation,
@@ -185,6 +233,50 @@ def add(
         shared.screen.line(
             f"{folder}: {answer['documents']:,} documents, generation {answer['generation']}"
         )
+
+
+class _Teller:
+    """Shows progress to people, or sends events to machines."""
+
+    def __init__(self, screen: Screen, tell: Tell) -> None:
+        self._screen = screen
+        self._tell = tell
+
+    def progress(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show progress, unless there are events."""
+        if not self._screen.as_json:
+            self._tell(what, done, total, note)
+
+    def event(self, kind: str, facts: Mapping[str, Any]) -> None:
+        """Send an event."""
+        self._screen.event({"event": kind, **facts})
+
+    def remark(self, text: str) -> None:
+        """Say a sentence."""
+        if self._screen.as_json:
+            self.event("remark", {"text": text})
+        else:
+            self._screen.remark(text)
+
+
+@contextmanager
+def _told(screen: Screen) -> Iterator[_Teller]:
+    with screen.progress() as tell:
+        yield _Teller(screen, tell)
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Stop at a SIGTERM as at Ctrl-C."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show(screen: Screen, built: Built) -> None:

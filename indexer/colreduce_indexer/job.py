@@ -1,157 +1,346 @@
-"""One batch build: check the source, fit the recipe on a sample, add everything, publish.
+"""One batch build: survey the source, fit the recipe, make piece after piece, show all of it.
 
-The index appears with all documents or not at all: they are one commit of the store, and a build
-that fails leaves no folder behind.
+The index appears with all documents or not at all. A build that is stopped, by whatever it may be,
+keeps what it has finished; the same call goes on there, and the index it makes in the end is the
+same, byte for byte, as if nothing had happened.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from colreduce.embed import Encoder
-from colreduce.errors import AlreadyExists
-from colreduce.evaluate.fidelity import LedgerMaker
+from colreduce.errors import AlreadyExists, Locked, Stopped
+from colreduce.evaluate.fidelity import Best, LedgerMaker, RunWatch
 from colreduce.evaluate.held_out import draw
 from colreduce.index import Index
-from colreduce.recipe import Recipe
-from colreduce_indexer.sources import Checked, Chunk, Source
+from colreduce.index.ledger import LEDGER, kept_ledger
+from colreduce.index.making import Making
+from colreduce.ragged import Ragged
+from colreduce.store import Unfinished, unfinished
+from colreduce.store.manifest import generations
+from colreduce_indexer.plan import (
+    ASKING,
+    BLOCKS,
+    MEASURED,
+    Plan,
+    Settings,
+    cuts_of,
+    plan_of,
+    require_same,
+    written,
+)
+from colreduce_indexer.progress import Meter, Silence, Teller
+from colreduce_indexer.rejects import Rejects
+from colreduce_indexer.sources import Source
+from colreduce_indexer.stages import Clock, Window, ahead, encoded, reduced, windows
+from colreduce_indexer.survey import Survey, survey
 
-# The ledger ranks every document after every stage, which takes long where there are many.
-MEASURED = 100_000
+# Where what a ledger needs of a piece lies among the piece's arrays.
+WATCHED = "ledger."
 
-# What is being done, how much of it is done, and how much there is (0 when nobody knows yet).
-Progress = Callable[[str, int, int], None]
+SILENCE = Silence()
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a build made, and the seconds that each stage took."""
+    """What a build made, and the seconds that each stage took in this process.
+
+    digest    one SHA-256 for the segments and for what the methods learned
+    rejected  how many records were left out
+    pieces    how many there are, and how many of them were found finished
+    """
 
     description: dict[str, Any]
     seconds: dict[str, float]
+    digest: str
+    rejected: int
+    pieces: dict[str, int]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"format": 1, "index_seconds": self.seconds, **self.description}
+        return {
+            "format": 1,
+            "index_seconds": self.seconds,
+            "digest": self.digest,
+            "rejected": self.rejected,
+            "pieces": self.pieces,
+            **self.description,
+        }
 
 
 def build(
     source: Source,
     out: Path,
-    recipe: Recipe,
+    settings: Settings,
     *,
-    encoder: Encoder | None,
-    seed: int,
-    store_texts: bool,
-    store_assignment: bool | None = None,
-    ledger: bool | None = None,
-    progress: Progress,
+    encoder: Encoder | None = None,
+    rejects_file: Path | None = None,
+    teller: Teller = SILENCE,
 ) -> Built:
-    """Build an index of a source in a new folder.
+    """Build an index of a source in a new folder, or go on with the build that was begun there.
 
-    ledger  measure what every stage loses; left out, where there are not too many documents
+    rejects_file  where the records that were left out are told; beside the folder if not given
     """
-    refuse_existing(out)
-    started = perf_counter()
-    checked = source.check(seed, lambda done: progress("read", done, 0))
-    progress("read", checked.documents, checked.documents)
-    taken = {"check": perf_counter() - started}
-    made: dict[str, Any] = {"dim": checked.sample.dim} if encoder is None else {"encoder": encoder}
-    existed = out.is_dir()
+    begun = find_begun(out, settings.resume)
+    clock = Clock()
+    told = rejects_file or out.with_name(f"{out.name}.rejects.jsonl")
+    if begun is None:
+        making, plan = _founded(source, out, settings, encoder, told, teller, clock)
+    else:
+        making, plan = _resumed(begun, source, out, settings, encoder, teller)
+    with making:
+        before = len(making.staging.numbers())
+        try:
+            if not making.index.generation:
+                _make_pieces(making, plan, source, encoder, teller, clock)
+                _publish(making, plan, teller, clock)
+            _measure(making, plan, settings.seed, clock)
+            making.staging.clear()
+        except KeyboardInterrupt:
+            raise Stopped(_kept(making, plan)) from None
+        except BaseException:
+            teller.remark(_kept(making, plan))
+            raise
+        pieces = {"all": plan.cuts.pieces, "found": before}
+        digest = making.index.view.snapshot.digest_without(LEDGER)
+        described = making.index.describe()
+        return Built(described, clock.seconds, digest, len(plan.rejected), pieces)
+
+
+def find_begun(out: Path, resume: bool = True) -> Unfinished | None:
+    """Return the build that was begun in a folder; refuse what stands there otherwise."""
+    begun = unfinished(out)
+    if begun is not None and begun.holder is not None:
+        raise Locked(
+            f"process {begun.holder} is building {out}: 'colreduce inspect {out}' says how far "
+            "it is. Wait until it has finished, or stop it to go on here."
+        )
+    if begun is None or (not resume and not generations(out)):
+        nothing = {"LOCK", "building", "segments", "models"} if (out / "building").is_dir() else ()
+        if out.exists() and (
+            not out.is_dir() or {entry.name for entry in out.iterdir()} - set(nothing)
+        ):
+            raise AlreadyExists(
+                f"{out} is there already. Choose another --out, or remove it if it is not needed."
+            )
+        return None
+    return begun
+
+
+def _founded(
+    source: Source,
+    out: Path,
+    settings: Settings,
+    encoder: Encoder | None,
+    rejects_file: Path,
+    teller: Teller,
+    clock: Clock,
+) -> tuple[Making, Plan]:
+    """Survey the source, let the methods learn, and write down what is going to be built."""
+    with clock.running("check"):
+        found = _survey(source, settings, rejects_file, teller)
+    with clock.running("fit"):
+        sample = _sample(found, encoder, settings.batch_size)
+        cuts = cuts_of(found, sample, settings)
+        making = Making.begin(out, settings.config(encoder, sample.dim), encoder)
+        try:
+            making.index.fit(sample, found.sample.texts)
+            asking = None
+            if settings.ledger or (settings.ledger is None and found.documents <= MEASURED):
+                texts = found.sample.texts
+                asking = draw(found.sample.ids, sample, texts, encoder, settings.seed)
+            record, arrays = written(source, settings, found, cuts, asking)
+            making.found(record, arrays)
+        except BaseException:
+            making.close()
+            raise
+    teller.event("begun", {"documents": cuts.documents, "pieces": cuts.pieces})
+    return making, plan_of(record, arrays)
+
+
+def _survey(source: Source, settings: Settings, rejects_file: Path, teller: Teller) -> Survey:
+    rejects = Rejects(settings.max_rejects)
     try:
-        index = Index.create(
-            out,
-            recipe=recipe,
-            seed=seed,
-            store_texts=store_texts,
-            store_assignment=store_assignment,
-            **made,
+        found = survey(
+            source,
+            seed=settings.seed,
+            block=settings.block,
+            limit=settings.limit,
+            rejects=rejects,
+            told=lambda done: teller.progress("read", done, 0),
         )
-        with index:
-            started = perf_counter()
-            index.fit(checked.sample, checked.texts)
-            taken["fit"] = perf_counter() - started
-            wanted = checked.documents <= MEASURED if ledger is None else ledger
-            maker = _ledger_maker(index, checked, encoder, seed) if wanted else None
-            taken |= _add_all(index, source, checked.documents, progress, maker)
-            if maker is not None:
-                taken["ledger"] = float(maker.finish(seed)["seconds"])
-            described = index.describe()
+    finally:
+        if rejects.found and settings.max_rejects:
+            rejects.write(rejects_file)
+    teller.progress("read", found.documents, found.documents)
+    if rejects.found:
+        teller.remark(f"{len(rejects.found):,} records are left out: see {rejects_file}")
+    return found
+
+
+def _sample(found: Survey, encoder: Encoder | None, batch_size: int) -> Ragged:
+    sample = found.sample
+    if sample.vectors is not None:
+        return sample.vectors
+    assert encoder is not None, "texts need an encoder"
+    return Ragged.concat(list(encoder.documents(sample.texts or [], batch_size)))
+
+
+def _resumed(
+    begun: Unfinished,
+    source: Source,
+    out: Path,
+    settings: Settings,
+    encoder: Encoder | None,
+    teller: Teller,
+) -> tuple[Making, Plan]:
+    """Go on with a build, if it is the same that is asked for."""
+    record = begun.record
+    require_same(record, source, settings, encoder, lambda done: teller.progress("read", done, 0))
+    making = Making.resume(out, record, encoder)
+    try:
+        making.staging.drop_damaged()
+        names = [name for name in (BLOCKS, ASKING) if name in record["files"]]
+        plan = plan_of(record, {name: making.staging.arrays(record, name) for name in names})
     except BaseException:
-        _remove(out, existed)
+        making.close()
         raise
-    return Built(described, taken)
+    done = len(making.staging.numbers())
+    teller.event("resumed", {"pieces": plan.cuts.pieces, "found": done})
+    teller.remark(f"going on with a build: {done:,} of {plan.cuts.pieces:,} pieces are there")
+    return making, plan
 
 
-def add_all(index: Index, source: Source, seed: int, progress: Progress) -> dict[str, float]:
-    """Check a source, then add all of it to an index in one commit."""
-    checked = source.check(seed, lambda done: progress("read", done, 0))
-    return _add_all(index, source, checked.documents, progress)
+def _kept(making: Making, plan: Plan) -> str:
+    done, every = len(making.staging.numbers()), plan.cuts.pieces
+    return (
+        f"The build in {making.index.path} has stopped; {done:,} of {every:,} pieces are "
+        "finished and kept. The same command goes on with it."
+    )
 
 
-def refuse_existing(out: Path) -> None:
-    """Say so when something stands where the index should go."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise AlreadyExists(
-            f"{out} is there already. Choose another --out, or remove it if it is not needed."
+def _make_pieces(
+    making: Making,
+    plan: Plan,
+    source: Source,
+    encoder: Encoder | None,
+    teller: Teller,
+    clock: Clock,
+) -> None:
+    """Make every piece that is not there yet."""
+    cuts, staging = plan.cuts, making.staging
+    there = staging.numbers()
+    missing = [number for number in range(cuts.pieces) if number not in set(there)]
+    done = sum(map(cuts.size, there))
+    meter = Meter(teller, clock, cuts, done, sum(map(staging.bytes, there)))
+    best = None if plan.asking is None else Best.none(making.index.recipe, plan.asking)
+    with ExitStack() as threads:
+        read = threads.enter_context(
+            ahead(lambda: windows(source, cuts, missing, plan.rejected, clock))
         )
+        given = threads.enter_context(ahead(lambda: encoded(read, encoder, plan.batch_size, clock)))
+        passed = threads.enter_context(ahead(lambda: reduced(given, making.index.pipeline, clock)))
+        for number in missing:
+            teller.event("piece begun", {"piece": number})
+            found = _make_piece(making, plan, number, passed, meter)
+            if best is not None and found is not None:
+                best = best.followed_by(found)
+                meter.loss = best.loss
+            meter.piece(number, staging.bytes(number))
 
 
-def _ledger_maker(
-    index: Index, checked: Checked, encoder: Encoder | None, seed: int
-) -> LedgerMaker:
-    """Draw queries from the sample; what watches the build measures on them."""
-    return LedgerMaker(index, draw(checked.ids, checked.sample, checked.texts, encoder, seed))
+def _make_piece(
+    making: Making, plan: Plan, number: int, stream: Iterator[Window], meter: Meter
+) -> Best | None:
+    """Write one piece, with what a ledger needs of it; return that."""
+    first = number * plan.cuts.piece
+    watch = None
+    if plan.asking is not None:
+        watch = RunWatch(making.index.pipeline, plan.asking, first)
+    clock, best = meter.clock, None
+    with making.piece(number, first, watch) as builder:
+        for window in stream:
+            assert window.passed is not None
+            some = window.documents
+            with clock.running("write"):
+                texts: Sequence[str | None] = some.texts or [None] * len(some)
+                builder.take(some.ids, window.passed, texts, some.metadata)
+            meter.window(window)
+            if window.last:
+                break
+        if watch is not None:
+            best = watch.finish()
+            for name, array in best.arrays().items():
+                builder.writer.append(WATCHED + name, array)
+        started = perf_counter()
+    clock.add("write", perf_counter() - started)
+    apart = {"first_stage": builder.seconds["first_stage"]}
+    apart["ledger"] = 0.0 if watch is None else watch.seconds
+    for stage, seconds in apart.items():
+        clock.add(stage, seconds)
+        clock.add("write", -seconds)
+    return best
 
 
-def _add_all(
+def _publish(making: Making, plan: Plan, teller: Teller, clock: Clock) -> None:
+    """Put the pieces together into segments and show them."""
+    every = plan.cuts.pieces
+    groups = [
+        range(first, min(first + plan.segment, every)) for first in range(0, every, plan.segment)
+    ]
+    with clock.running("publish"):
+        making.publish(groups, lambda done: teller.progress("publish", done, every))
+
+
+def _measure(making: Making, plan: Plan, seed: int, clock: Clock) -> None:
+    """Complete the ledger by what the finished index answers."""
+    index: Index = making.index
+    if plan.asking is None or kept_ledger(index.view.snapshot) is not None:
+        return
+    watched = clock.seconds.get("ledger", 0.0)
+    with clock.running("ledger"):
+        maker = LedgerMaker(index, plan.asking)
+        for number in range(plan.cuts.pieces):
+            piece = making.staging.open(number)
+            names = [name for name in piece.arrays if name.startswith(WATCHED)]
+            kept = {name.removeprefix(WATCHED): piece.arrays[name] for name in names}
+            maker.take(Best(**kept), piece.rows)
+        maker.finish(seed, watched)
+
+
+def add_all(
     index: Index,
     source: Source,
-    documents: int,
-    progress: Progress,
-    maker: LedgerMaker | None = None,
+    settings: Settings,
+    *,
+    encoder: Encoder | None,
+    rejects_file: Path,
+    teller: Teller = SILENCE,
 ) -> dict[str, float]:
-    """Add every document in one commit; return the seconds by stage."""
-    encoding = 0.0
-    done = 0
-    progress("index", 0, documents)
-    watch = None if maker is None else maker.follow()
-    with index.batch(watch) as batch:
-        for chunk, took in _timed(source.chunks()):
-            encoding += took
-            batch.add(
-                chunk.ids,
-                chunk.texts,
-                embeddings=chunk.vectors,
-                metadata=chunk.metadata,
-            )
-            done += len(chunk.ids)
-            progress("index", done, documents)
+    """Survey a source, then add all of it to an index in one commit; return seconds by stage."""
+    clock = Clock()
+    with clock.running("check"):
+        found = _survey(source, settings, rejects_file, teller)
+        sample = _sample(found, encoder, settings.batch_size)
+        cuts = cuts_of(found, sample, settings)
+    meter = Meter(teller, clock, cuts, 0, 0)
+    every = range(cuts.pieces)
+    with index.batch() as batch, ExitStack() as threads:
+        read = threads.enter_context(
+            ahead(lambda: windows(source, cuts, every, found.rejected, clock))
+        )
+        given = threads.enter_context(
+            ahead(lambda: encoded(read, encoder, settings.batch_size, clock))
+        )
+        for window in given:
+            some = window.documents
+            batch.add(some.ids, some.texts, embeddings=window.vectors, metadata=some.metadata)
+            meter.window(window)
         started = perf_counter()
-    if maker is not None and watch is not None:
-        maker.take(watch.finish(), documents, watch.seconds)
-    return {"encode": encoding, **batch.seconds, "publish": perf_counter() - started}
-
-
-def _timed(chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, float]]:
-    """Yield chunks with the seconds that reading and encoding them took."""
-    while True:
-        started = perf_counter()
-        chunk = next(chunks, None)
-        if chunk is None:
-            return
-        yield chunk, perf_counter() - started
-
-
-def _remove(out: Path, existed: bool) -> None:
-    """Remove what a failed build left; an empty folder that was there before stays."""
-    if existed:
-        for inside in out.iterdir():
-            shutil.rmtree(inside) if inside.is_dir() else inside.unlink()
-    elif out.exists():
-        shutil.rmtree(out)
+    return {**clock.seconds, **batch.seconds, "publish": perf_counter() - started}

@@ -87,7 +87,7 @@ def test_json_is_the_only_thing_on_stdout_and_quiet_says_nothing(vectors: Path, 
     words = ("index", vectors, "--vectors", "--recipe", RECIPE)
     told = run(*words, "--out", tmp_path / "a", "--json")
     assert json.loads(told.stdout)["documents"] == 6
-    assert "building the index" in told.stderr
+    assert '"event": "progress"' in told.stderr
     assert run(*words, "--out", tmp_path / "b", "-q", "--json").stderr == ""
     shown = run(*words, "--out", tmp_path / "c", "-q")
     assert "6 documents, 2.0 vectors each of 4.0 tokens" in shown.stdout

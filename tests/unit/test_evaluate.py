@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from colreduce_indexer.job import build
+from colreduce_indexer.plan import Settings
 from colreduce_indexer.sources import open_source
 
 from colreduce.errors import BadData, BadInput
@@ -323,13 +324,10 @@ def test_an_evaluation_ranks_as_the_index_of_a_batch_build_does(folder: Path, tm
     evaluate(folder, encoder, [RECIPE], run_out=out)
     run = read_runs(out)["colreduce-1"]
     build(
-        open_source(folder, encoder, vectors=False, limit=None, batch_size=3),
+        open_source(folder, vectors=False),
         tmp_path / "idx",
-        Recipe.parse(RECIPE),
+        Settings(recipe=Recipe.parse(RECIPE), batch_size=3),
         encoder=encoder,
-        seed=0,
-        store_texts=True,
-        progress=lambda what, done, total: None,
     )
     with Index.open(tmp_path / "idx", encoder=encoder) as index:
         for query in read(folder / "queries.jsonl")[:5]:

@@ -10,7 +10,7 @@ import torch
 
 from colreduce import Index, Recipe
 from colreduce.errors import BadParameter
-from colreduce.evaluate.fidelity import LedgerMaker
+from colreduce.evaluate.fidelity import LedgerMaker, RunWatch
 from colreduce.evaluate.held_out import MOST, draw
 from colreduce.ragged import Ragged
 from tests.hashing_encoder import HashingEncoder
@@ -35,9 +35,10 @@ def ledger_of(tmp_path: Path, recipe: str) -> tuple[dict, Index]:
     batch, ids = documents(), [f"d{number:03}" for number in range(DOCUMENTS)]
     index = Index.create(tmp_path / "idx", recipe=recipe, dim=DIM)
     index.fit(batch)
-    maker = LedgerMaker(index, draw(ids, batch, None, None, seed=1, count=QUERIES))
+    asking = draw(ids, batch, None, None, seed=1, count=QUERIES)
+    maker = LedgerMaker(index, asking)
     for run in (slice(0, 50), slice(50, 70), slice(70, DOCUMENTS)):
-        watch = maker.follow()
+        watch = RunWatch(index.pipeline, asking, run.start)
         with index.batch(watch) as adding:
             adding.add(ids[run], embeddings=batch.take(run).unpack())
         maker.take(watch.finish(), run.stop - run.start)
@@ -98,8 +99,8 @@ def test_a_handful_of_documents_loses_nothing_by_the_one_that_is_hidden(tmp_path
         batch, ids = documents().take(slice(0, count)), [str(number) for number in range(count)]
         with Index.create(tmp_path / f"idx{count}", recipe="exact", dim=DIM) as index:
             index.fit(batch)
-            maker = LedgerMaker(index, draw(ids, batch, None, None, seed=1))
-            watch = maker.follow()
+            asking = draw(ids, batch, None, None, seed=1)
+            maker, watch = LedgerMaker(index, asking), RunWatch(index.pipeline, asking, 0)
             with index.batch(watch) as adding:
                 adding.add(ids, embeddings=batch.unpack())
             maker.take(watch.finish(), count)

@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from colreduce_indexer.sources import open_source
+from colreduce_indexer.rejects import Rejects
+from colreduce_indexer.sources import Source, open_source
+from colreduce_indexer.stages import Clock, Cuts, windows
+from colreduce_indexer.survey import Survey, accepted, survey
 from safetensors.torch import save_file
 
 from colreduce.embed.precomputed import (
@@ -17,8 +20,7 @@ from colreduce.embed.precomputed import (
     vector_batches,
     vector_files,
 )
-from colreduce.errors import BadData, BadInput
-from tests.hashing_encoder import HashingEncoder
+from colreduce.errors import BadData
 
 
 def layout(path: Path, lengths: list[int], prefix: str = "d", **more: object) -> np.ndarray:
@@ -178,10 +180,8 @@ def test_real_vectors_have_the_counts_they_are_known_by(real_data: Path):
 
 
 def test_a_source_says_what_it_is_not(tmp_path: Path):
-    encoder = HashingEncoder()
-
-    def opened(path: Path, *, vectors: bool = False, given: HashingEncoder | None = encoder):
-        return open_source(path, given, vectors=vectors, limit=None, batch_size=8)
+    def opened(path: Path, *, vectors: bool = False):
+        return open_source(path, vectors=vectors)
 
     with pytest.raises(BadData, match="there is no file or folder"):
         opened(tmp_path / "none")
@@ -196,31 +196,111 @@ def test_a_source_says_what_it_is_not(tmp_path: Path):
     with pytest.raises(BadData, match=r"wanted a .jsonl file"):
         opened(tmp_path / "a.csv")
     (tmp_path / "a.jsonl").write_text("")
-    with pytest.raises(BadInput, match="wanted an encoder"):
-        opened(tmp_path / "a.jsonl", given=None)
     with pytest.raises(BadData, match="there are no documents"):
-        opened(tmp_path / "a.jsonl").check(0, lambda done: None)
+        surveyed(opened(tmp_path / "a.jsonl"))
+
+
+def surveyed(
+    source: Source, *, seed: int = 0, block: int = 64, limit: int | None = None, most: int = 0
+) -> Survey:
+    rejects = Rejects(most)
+    return survey(
+        source, seed=seed, block=block, limit=limit, rejects=rejects, told=lambda done: None
+    )
+
+
+def lines(path: Path, count: int) -> Source:
+    path.write_text("".join(f'{{"_id": "{i}", "text": "word {i}"}}\n' for i in range(count)))
+    return open_source(path, vectors=False)
+
+
+def cut(found: Survey, block: int, window: int, piece: int) -> Cuts:
+    return Cuts(found.documents, block, window, piece, found.starts, found.digests)
 
 
 def test_the_first_reading_counts_and_draws_the_same_sample_each_time(tmp_path: Path):
-    path = tmp_path / "a.jsonl"
-    path.write_text("".join(f'{{"_id": "{i}", "text": "word {i}"}}\n' for i in range(700)))
-    source = open_source(path, HashingEncoder(), vectors=False, limit=None, batch_size=8)
-    first, again = source.check(1, lambda done: None), source.check(1, lambda done: None)
+    source = lines(tmp_path / "a.jsonl", 700)
+    first, again = surveyed(source, seed=1), surveyed(source, seed=1)
     assert first.documents == 700
     assert len(first.sample) == 512
-    assert first.texts == again.texts
-    assert torch.equal(first.sample.tokens, again.sample.tokens)
-    assert [len(chunk.ids) for chunk in source.chunks()] == [128] * 5 + [60]
-    few = open_source(path, HashingEncoder(), vectors=False, limit=10, batch_size=8)
-    assert few.check(1, lambda done: None).documents == 10
-    assert [name for chunk in few.chunks() for name in chunk.ids] == [str(i) for i in range(10)]
+    assert first.sample.texts == again.sample.texts
+    assert first.sha256 == again.sha256
+    assert first.starts.tolist() == list(range(0, 700, 64))
+    assert surveyed(source, limit=10).documents == 10
 
 
-def test_vectors_can_be_limited_too(tmp_path: Path):
+def test_the_same_documents_in_another_file_have_the_same_digest(tmp_path: Path):
+    one, other = lines(tmp_path / "a.jsonl", 70), lines(tmp_path / "b.jsonl", 70)
+    assert surveyed(one).sha256 == surveyed(other).sha256
+    text = (tmp_path / "b.jsonl").read_text()
+    (tmp_path / "b.jsonl").write_text(text.replace("word 69", "word 96"))
+    assert surveyed(one).sha256 != surveyed(other).sha256
+
+
+def test_pieces_are_cut_the_same_wherever_the_reading_begins(tmp_path: Path):
+    source = lines(tmp_path / "a.jsonl", 150)
+    cuts = cut(surveyed(source, block=16), block=16, window=8, piece=32)
+    assert (cuts.pieces, cuts.size(0), cuts.size(4)) == (5, 32, 22)
+    every = list(windows(source, cuts, range(5), frozenset(), Clock()))
+    later = list(windows(source, cuts, [1, 4], frozenset(), Clock()))
+    assert [len(one.documents) for one in every] == [8] * 18 + [6]
+    assert [one.last for one in every if one.piece == 4] == [False, False, True]
+    assert [one.documents.ids for one in later] == [
+        one.documents.ids for one in every if one.piece in (1, 4)
+    ]
+
+
+def test_a_source_that_changed_after_the_first_reading_is_noticed(tmp_path: Path):
+    source = lines(tmp_path / "a.jsonl", 100)
+    cuts = cut(surveyed(source, block=16), block=16, window=16, piece=32)
+    lines(tmp_path / "a.jsonl", 99)
+    reading = windows(source, cuts, range(cuts.pieces), frozenset(), Clock())
+    assert [len(next(reading).documents) for _ in range(6)] == [16] * 6
+    with pytest.raises(BadData, match="has changed since it was read the first time"):
+        next(reading)
+
+
+def test_bad_records_are_left_out_with_their_places_and_the_rest_is_cut_around_them(
+    tmp_path: Path,
+):
+    rows = [f'{{"_id": "{i}", "text": "word {i}"}}' for i in range(20)]
+    rows[3] = '{"_id": "3", "te'
+    rows[7] = '{"_id": "6", "text": "again"}'
+    rows[9] = '{"_id": "9"}'
+    path = tmp_path / "a.jsonl"
+    path.write_bytes("\n".join(rows).encode() + b'\n{"_id": "x", "text": "\xff"}\n')
+    source = open_source(path, vectors=False)
+    rejects = Rejects(4)
+    found = survey(source, seed=0, block=8, limit=None, rejects=rejects, told=lambda done: None)
+    assert found.documents == 17
+    assert found.rejected == {3, 7, 9, 20}
+    reasons = [(bad.place.rpartition(" ")[2], bad.reason) for bad in rejects.found.values()]
+    assert dict(reasons)["8"] == f"the id '6' was at {path} line 7 already"
+    assert dict(reasons)["10"] == "the record '9' has no 'text' that is a string"
+    assert dict(reasons)["21"].startswith("not UTF-8 text")
+    assert found.starts.tolist() == [0, 11, 19]
+    kept = [one for some in accepted(source, 10, found.rejected) for one in some.ids]
+    assert kept == [str(i) for i in range(10, 20)]
+    with pytest.raises(BadData, match="more than 3 records cannot be used"):
+        surveyed(source, most=3)
+    with pytest.raises(BadData, match=r"line 4: not a whole JSON record .* with --max-rejects"):
+        surveyed(source)
+
+
+def test_vectors_are_limited_and_left_out_like_texts(tmp_path: Path):
     layout(tmp_path / "v.npz", [2, 1, 4, 3])
-    source = open_source(tmp_path / "v.npz", None, vectors=True, limit=3, batch_size=8)
-    checked = source.check(0, lambda done: None)
-    assert checked.documents == 3
-    assert checked.sample.lengths.tolist() == [2, 1, 4]
-    assert [chunk.ids for chunk in source.chunks()] == [["d0", "d1", "d2"]]
+    source = open_source(tmp_path / "v.npz", vectors=True)
+    found = surveyed(source, limit=3)
+    assert found.documents == 3
+    assert found.sample.vectors is not None
+    assert found.sample.vectors.lengths.tolist() == [2, 1, 4]
+    bad = np.ones((10, 3), np.float32)
+    bad[2], bad[9, 1] = 0, np.inf
+    layout(tmp_path / "v.npz", [2, 1, 4, 3], doc_vectors=bad)
+    found = surveyed(source, most=2)
+    assert found.rejected == {1, 3}
+    assert list(found.sample.ids) == ["d0", "d2"]
+    with pytest.raises(BadData, match="document 'd1': has a vector of length 0"):
+        surveyed(source)
+    with pytest.raises(BadData, match="document 'd3': holds a value that is not finite"):
+        surveyed(source, most=1)

@@ -1,0 +1,40 @@
+"""What an index can be built from: documents or vectors, streamed and never held whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from colreduce.embed.precomputed import SUFFIXES
+from colreduce.errors import BadData
+from colreduce.evaluate.beir import BeirFolder
+from colreduce_indexer.sources.base import Bad, Batch, Documents, Source
+from colreduce_indexer.sources.lines import Texts
+from colreduce_indexer.sources.vectors import Vectors
+
+__all__ = ["Bad", "Batch", "Documents", "Source", "open_source"]
+
+
+def open_source(given: Path | str, *, vectors: bool) -> Source:
+    """Find out what a name stands for.
+
+    vectors  it holds vectors, and nothing is encoded
+    """
+    path = Path(given)
+    if not path.exists():
+        raise BadData(f"there is no file or folder {path}")
+    name = str(path)
+    if vectors:
+        return Vectors(name, path)
+    if path.is_dir():
+        if not BeirFolder.is_one(path):
+            holds_vectors = any(file.suffix in SUFFIXES for file in path.iterdir())
+            advice = " It holds vectors: name --vectors." if holds_vectors else ""
+            raise BadData(
+                f"{path} is no folder in BEIR's layout: there is no corpus.jsonl in it.{advice}"
+            )
+        return Texts(name, BeirFolder(path).corpus_files())
+    if path.suffix in SUFFIXES:
+        raise BadData(f"{path} holds vectors: name --vectors to index them")
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise BadData(f"{path}: wanted a .jsonl file, packed or not, or a folder in BEIR's layout")
+    return Texts(name, [path])
