@@ -27,7 +27,7 @@ WRITES_FOR_PEOPLE = {
     "colreduce/evaluate/measure.py": "keeps exact scores beside the embeddings of a collection",
     "colreduce/evaluate/metrics.py": "writes TREC run files",
     "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
-    "colreduce/pages/page.py": "writes a report or an explanation",
+    "colreduce/evaluate/report/page.py": "writes a report",
     "indexer/colreduce_indexer/rejects.py": "writes the records that were left out",
 }
 
