@@ -43,11 +43,11 @@ docs: $(STAMP)  ## write the generated pages of docs/ again
 	$(BIN)/python docs/write_methods.py
 	$(BIN)/python docs/write_commands.py
 
-torture-quick: $(STAMP)  ## the short crash campaign, about five minutes
-	$(BIN)/python -m tests.reliability.campaign --tier quick
+torture-quick: $(STAMP)  ## the short crash campaign, a few minutes; the tests run it, too
+	$(BIN)/python -m tests.reliability.campaign --tier quick --jobs 2
 
-torture: $(STAMP)  ## the whole crash campaign, hours
-	$(BIN)/python -m tests.reliability.campaign --tier nightly
+torture: $(STAMP)  ## the whole crash campaign, an hour or two
+	$(BIN)/python -m tests.reliability.campaign --tier nightly --jobs 2
 
 clean:  ## remove .venv and every cache
 	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

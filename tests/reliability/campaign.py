@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +22,8 @@ from pathlib import Path
 if __name__ == "__main__":
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
-from tests.reliability import crash, damage, mutations, powerloss, races, soak, workload
+from colreduce.store import layout
+from tests.reliability import crash, damage, live, mutations, powerloss, races, soak, workload
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,38 +70,24 @@ def power(folder, seeds, count, mixes, stride=1):
 def parts(tier, folder):
     """Return name -> work of a tier."""
     every = tuple(mutations.MUTATIONS)
-    if tier == "test":  # a part of `make test`: under a minute on one core
+    if tier == "quick":  # a part of `make test`: minutes
         return {
-            "every 23rd operation": lambda: crash.after_every_operation(folder, 1, 14, stride=23),
-            "recovery": lambda: crash.inside_recovery(folder, 1, 2),
-            "random kills": lambda: crash.at_random_times(folder, 1, 30),
-            "saving and restoring": lambda: crash.while_saving(folder, 1, stride=9),
-            "power": lambda: power(folder, [1], 14, 1, stride=5),
-            "damage": lambda: damage.campaign(folder, 1, stride=67),
+            "machine": lambda: machine(300, 50),
+            "every 7th operation": lambda: crash.after_every_operation(folder, 1, 16, stride=7),
+            "recovery": lambda: crash.inside_recovery(folder, 1, 4, stride=2),
+            "random kills": lambda: crash.at_random_times(folder, 1, 140),
+            "queue kills": lambda: live.queue_kills(folder, 1, 60),
+            "saving and restoring": lambda: crash.while_saving(folder, 1, stride=3),
+            "power": lambda: power(folder, [1, 2], 14, 2),
+            "damage": lambda: damage.campaign(folder, 1, stride=17),
             "lost manifests": lambda: damage.lost_manifest(folder),
-            "catalogue": lambda: damage.catalogue(folder, 1, 60),
-            "failing operations": lambda: damage.failing_operations(folder, 1, stride=151),
-            "two writers": lambda: races.two_writers(folder, 5),
-            "fence": lambda: races.fenced_without_a_lock(folder, 5),
-            "readers": lambda: races.readers(folder, 2.0, processes=2),
-            "soak": lambda: soak.soak(folder, 300),
-        }
-    if tier == "quick":
-        return {
-            "every 3rd operation": lambda: crash.after_every_operation(folder, 1, 16, stride=3),
-            "recovery": lambda: crash.inside_recovery(folder, 1, 6),
-            "random kills": lambda: crash.at_random_times(folder, 1, 200),
-            "saving and restoring": lambda: crash.while_saving(folder, 1, stride=2),
-            "power": lambda: power(folder, [1, 2], 14, 1),
-            "damage": lambda: damage.campaign(folder, 1, stride=11),
-            "lost manifests": lambda: damage.lost_manifest(folder),
-            "catalogue": lambda: damage.catalogue(folder, 1, 500),
-            "failing operations": lambda: damage.failing_operations(folder, 1, stride=29),
+            "catalogue": lambda: damage.catalogue(folder, 1, 300),
+            "failing operations": lambda: damage.failing_operations(folder, 1, stride=17),
             "two writers": lambda: races.two_writers(folder, 50),
             "fence": lambda: races.fenced_without_a_lock(folder, 20),
             "readers": lambda: races.readers(folder, 10.0),
-            "soak": lambda: soak.soak(folder, 3000),
-            "machine": lambda: machine(20, 40),
+            "soak": lambda: soak.soak(folder, 2000),
+            "not finite": lambda: mutations.not_finite(folder),
             "mutations": lambda: mutated(every),
         }
     return {
@@ -107,22 +95,24 @@ def parts(tier, folder):
         "every operation, another workload": lambda: crash.after_every_operation(folder, 2, 20),
         "recovery": lambda: crash.inside_recovery(folder, 1, 40),
         "random kills": lambda: crash.at_random_times(folder, 1, 1000),
+        "queue kills": lambda: live.queue_kills(folder, 1, 600),
         "saving and restoring": lambda: crash.while_saving(folder, 1),
         **{
             f"power, seeds {first} to {first + 4}": lambda first=first: power(
-                folder, range(first, first + 5), 14, 2
+                folder, range(first, first + 5), 14, 8
             )
             for first in range(1, 31, 5)
         },
         "damage": lambda: damage.campaign(folder, 1, flips=1),
         "lost manifests": lambda: damage.lost_manifest(folder),
         "catalogue": lambda: damage.catalogue(folder, 1, 3000),
-        "failing operations": lambda: damage.failing_operations(folder, 1, stride=2),
+        "failing operations": lambda: damage.failing_operations(folder, 1),
         "two writers": lambda: races.two_writers(folder, 50),
         "fence": lambda: races.fenced_without_a_lock(folder, 100),
         "readers": lambda: races.readers(folder, 60.0, processes=4),
         "soak": lambda: soak.soak(folder, 20_000),
-        "machine": lambda: machine(120, 50),
+        "not finite": lambda: mutations.not_finite(folder),
+        "machine": lambda: machine(3000, 50),
         "mutations": lambda: mutated(every),
     }
 
@@ -132,7 +122,7 @@ def guards(name, figures):
     told = []
     if figures.get("runs", figures.get("tried", 0)) == 0:
         told.append("nothing was run")
-    if name == "random kills":
+    if name in {"random kills", "queue kills"}:
         if figures["in_flight"] < figures["kills"] / 2:
             told.append("fewer than half of the kills hit a step in flight")
         if figures["acked"] < figures["kills"]:
@@ -151,6 +141,7 @@ def guards(name, figures):
 def run_part(tier, name):
     """Do one part and return its figures."""
     logging.disable(logging.CRITICAL)
+    layout.PACKED = workload.PACKED
     with tempfile.TemporaryDirectory(dir=workload.quick_disk()) as folder:
         found = parts(tier, Path(folder))[name]()
     figures = asdict(found)
@@ -158,27 +149,32 @@ def run_part(tier, name):
     return figures
 
 
-def run(tier, names=(), out=None):
+def run(tier, names=(), out=None, jobs=1):
     """Do all parts, or those named, and print one line for each; return the sums.
 
     What stands in ``out`` is not done again; what is done is added to it.
     """
     total = _earlier(tier, out)
-    for name in names or parts(tier, Path()):
-        if name in total:
-            continue
-        total[name] = figures = _in_own_process(tier, name)
-        told = ", ".join(f"{v} {k}" for k, v in figures.items() if isinstance(v, int) and v)
-        failed, seconds = figures["failures"], figures["seconds"]
-        sys.stdout.write(f"{name}: {told}, {len(failed)} failures, {seconds:.0f} s\n")
-        for failure in failed:
-            sys.stdout.write(f"    {failure}\n")
-        sys.stdout.flush()
-        if out is not None:
-            with out.open("a") as lines:
-                lines.write(json.dumps({"tier": tier, "part": name, **figures}) + "\n")
+    missing = [name for name in names or parts(tier, Path()) if name not in total]
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {pool.submit(_in_own_process, tier, name): name for name in missing}
+        for done in as_completed(waiting):
+            total[waiting[done]] = done.result()
+            _tell(tier, waiting[done], done.result(), out)
     sys.stdout.write(_sum(tier, total))
     return total
+
+
+def _tell(tier, name, figures, out):
+    counts = ", ".join(f"{v} {k}" for k, v in figures.items() if isinstance(v, int) and v)
+    failed, seconds = figures["failures"], figures["seconds"]
+    sys.stdout.write(f"{name}: {counts}, {len(failed)} failures, {seconds:.0f} s\n")
+    for failure in failed:
+        sys.stdout.write(f"    {failure}\n")
+    sys.stdout.flush()
+    if out is not None:
+        with out.open("a") as lines:
+            lines.write(json.dumps({"tier": tier, "part": name, **figures}) + "\n")
 
 
 def _earlier(tier, out):
@@ -205,27 +201,30 @@ def _sum(tier, total):
     seconds = sum(figures["seconds"] for figures in total.values())
     failures = sum(len(figures["failures"]) for figures in total.values())
     return (
-        f"torture ({tier}): {of('random kills', 'kills')} random kills, "
+        f"torture ({tier}): {of('random kills', 'kills') + of('queue kills', 'kills')} random "
+        f"kills, "
         f"{of('every', 'kills')} kills at chosen operations, "
-        f"{of('recovery', 'kills')} inside recovery, {of('power', 'runs')} power-loss states, "
+        f"{of('recovery', 'kills')} inside recovery, {of('power', 'kills')} different power-loss "
+        f"states, "
         f"{of('damage', 'tried') + of('catalogue', 'tried')} damaged files, "
         f"{of('failing operations', 'tried')} failing operations, "
         f"{of('mutations', 'kills')}/{of('mutations', 'runs')} planted defects noticed, "
-        f"{failures} failures, {seconds:.0f} s\n"
+        f"{of('machine', 'runs')} sequences of operations, {failures} failures, {seconds:.0f} s\n"
     )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tier", choices=("test", "quick", "nightly"), default="quick")
+    parser.add_argument("--tier", choices=("quick", "nightly"), default="quick")
     parser.add_argument("--only", action="append", default=[], help="the name of a part; repeats")
     parser.add_argument("--out", type=Path, help="add the figures to this file; done parts stay")
+    parser.add_argument("--jobs", type=int, default=1, help="parts that run at once")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
         sys.stdout.write("\n" + json.dumps(run_part(options.tier, options.part)) + "\n")
         return 0
-    total = run(options.tier, options.only, options.out)
+    total = run(options.tier, options.only, options.out, options.jobs)
     return 1 if any(figures["failures"] for figures in total.values()) else 0
 
 

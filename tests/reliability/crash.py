@@ -30,14 +30,21 @@ class Figures:
 
 
 def in_child(work):
-    """Run ``work(ack)`` in a forked process; return (acks, exit code). Acks are not buffered."""
+    """Run ``work(ack)`` in a forked process; return it with where its acks arrive, unbuffered."""
+    return in_child_with(
+        lambda send: work(lambda number: os.write(send, struct.pack("<i", number)))
+    )
+
+
+def in_child_with(work):
+    """Run ``work(send)`` in a forked process, where ``send`` is the end of a pipe to write to."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
             os.close(receive)
-            work(lambda number: os.write(send, struct.pack("<i", number)))
+            work(send)
             code = 0
         except BaseException:
             traceback.print_exc()

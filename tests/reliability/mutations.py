@@ -1,13 +1,17 @@
 """Plants defects in the store, one at a time; the instruments must notice every one of them.
 
-The numbers are those of the project's list. M13, M15 to M17 and M20 lie outside the store.
+The numbers are those of the project's list. M15 to M17 lie in the service, M20 in the indexer.
 """
 
 import contextlib
 import tempfile
 from pathlib import Path
 
-from colreduce.errors import ColreduceError
+import torch
+
+from colreduce.errors import BadInput, ColreduceError
+from colreduce.index import Index, WriteQueue, limits
+from colreduce.ragged import Ragged
 from colreduce.store import (
     Store,
     catalogue,
@@ -187,6 +191,52 @@ def lock_is_given_back(folder):
     return figures
 
 
+@contextlib.contextmanager
+def finite_check_removed():
+    def everything(vectors):
+        return torch.ones_like(vectors, dtype=torch.bool)
+
+    with (
+        replaced(torch, "isfinite", everything),
+        replaced(limits, "_check_norms", lambda vectors, who: None),
+    ):
+        yield
+
+
+def not_finite(folder):
+    """Numbers that are not finite are refused on every road into an index, and change nothing."""
+    figures = crash.Figures()
+    with (
+        Index.create(folder / "index", recipe="fp32 | mean", dim=4) as index,
+        WriteQueue(index) as queue,
+    ):
+        index.add(["good"], embeddings=[torch.ones(2, 4)])
+        before = index.generation
+        for number, wrong in enumerate((float("nan"), float("inf"), float("-inf"))):
+            vectors = torch.ones(3, 4)
+            vectors[1, 2] = wrong
+            one = [f"bad-{number}"]
+            roads = {
+                "a list": lambda vectors=vectors, one=one: index.add(one, embeddings=[vectors]),
+                "a ragged batch": lambda vectors=vectors, one=one: index.add(
+                    one, embeddings=Ragged(vectors, torch.tensor([3]))
+                ),
+                "the queue": lambda vectors=vectors, one=one: queue.submit_upsert(
+                    one, embeddings=[vectors]
+                ).result(10),
+            }
+            for road, add in roads.items():
+                figures.runs += 1
+                with contextlib.suppress(BadInput):
+                    add()
+                    figures.failures.append(f"{wrong} came in through {road}")
+        if index.generation != before or [hit.id for hit in index.search(torch.ones(1, 4))] != [
+            "good"
+        ]:
+            figures.failures.append("a search shows what was refused")
+    return figures
+
+
 def _power(folder):
     return powerloss.campaign(folder, 1, 14, stop_at=1)
 
@@ -217,6 +267,7 @@ MUTATIONS = {
     "M10 tombstones dropped": (drop_every_tombstone, _every_operation),
     "M11 no lock": (no_lock, lambda folder: races.two_writers(folder, 5)),
     "M12 catalogue before manifest": (catalogue_before_manifest, _every_operation),
+    "M13 finite check removed": (finite_check_removed, not_finite),
     "M14 no second look by readers": (no_retry, lambda folder: races.readers(folder, 3.0)),
     "M18 a failed open keeps the lock": (failed_open_keeps_the_lock, lock_is_given_back),
     "M19 rows renumbered": (renumber_rows, _every_operation),

@@ -1,4 +1,4 @@
-"""The instruments in short: no acknowledged write is lost, and the instruments can fail."""
+"""The short campaign: nothing acknowledged is lost, and every planted defect is noticed."""
 
 import json
 import subprocess
@@ -7,42 +7,40 @@ from pathlib import Path
 
 import pytest
 
+from tests.reliability import campaign, mutations
+
 ROOT = Path(__file__).parents[2]
-PARTS = (
-    "every 23rd operation",
-    "recovery",
-    "random kills",
-    "saving and restoring",
-    "power",
-    "damage",
-    "lost manifests",
-    "catalogue",
-    "failing operations",
-    "two writers",
-    "fence",
-    "readers",
-    "soak",
-)
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_nothing_acknowledged_is_lost(part):
-    # In a process of its own: it forks, and a test runner has threads.
-    command = [sys.executable, "-m", "tests.reliability.campaign", "--tier", "test", "--part", part]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode()
-    figures = json.loads(done.stdout.splitlines()[-1])
-    assert figures["failures"] == []
-    assert figures.get("runs", figures.get("tried")) > 0
-
-
-def test_a_planted_defect_is_noticed():
-    code = (
-        "from tests.reliability import mutations; import sys; "
-        "sys.exit(0 if all(map(mutations.caught, sys.argv[1:])) else 3)"
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Run what ``make torture-quick`` runs, in processes of its own: a test runner has threads."""
+    out = tmp_path_factory.mktemp("campaign") / "figures.jsonl"
+    command = [sys.executable, "-m", "tests.reliability.campaign", "--tier", "quick"]
+    done = subprocess.run(
+        [*command, "--jobs", "2", "--out", str(out)], cwd=ROOT, capture_output=True, text=True
     )
-    planted = ["M1 no file fsync", "M2 no folder fsync", "M5 manifest written in place",
-               "M9 newer segments deleted at open", "M11 no lock",
-               "M18 a failed open keeps the lock"]  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", code, *planted], cwd=ROOT, timeout=120)
-    assert done.returncode == 0
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    return {line["part"]: line for line in lines}, done
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes on two free cores; longer beside other work
+def test_nothing_acknowledged_is_lost(quick):
+    figures, done = quick
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    assert set(figures) == set(campaign.parts("quick", Path()))
+    assert figures["random kills"]["kills"] + figures["queue kills"]["kills"] >= 200
+    assert figures["power"]["runs"] >= 4000
+    assert figures["machine"]["runs"] >= 300
+    assert figures["two writers"]["runs"] >= 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_every_planted_defect_is_noticed(quick):
+    figures, _ = quick
+    assert figures["mutations"]["failures"] == []
+    assert figures["mutations"]["kills"] == len(mutations.MUTATIONS) == 16
+    numbers = {name.split()[0] for name in mutations.MUTATIONS}
+    assert numbers == {f"M{n}" for n in [*range(1, 15), 18, 19]}

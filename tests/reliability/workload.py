@@ -20,6 +20,9 @@ from colreduce.store import Store
 KINDS = ("upsert", "delete", "chunk", "compact", "partial", "model", "purge", "reopen")
 POOL = [f"doc-{n:02d}" for n in range(12)]
 
+# The longest part that shares a file with others here: some parts do, and some do not.
+PACKED = 48
+
 
 def quick_disk():
     """Return a folder in memory where there is one; what is tested here never needs a real disk."""
