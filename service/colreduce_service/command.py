@@ -76,6 +76,30 @@ if TYPE_CHECKING:
     "in half of the client's two seconds, by how long searches took lately.",
 )
 @click.option(
+    "--tls-cert",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="COLREDUCE_SERVE_TLS_CERT",
+    show_envvar=True,
+    help="The server's certificate, PEM; read again when it changes.",
+)
+@click.option(
+    "--tls-key",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="COLREDUCE_SERVE_TLS_KEY",
+    show_envvar=True,
+    help="The key of the certificate, PEM.",
+)
+@click.option(
+    "--tls-client-ca",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    envvar="COLREDUCE_SERVE_TLS_CLIENT_CA",
+    show_envvar=True,
+    help="Let in only clients whose certificate one of these authorities signed, PEM.",
+)
+@click.option(
     "--tokens",
     metavar="FILE",
     type=click.Path(path_type=Path),
@@ -136,7 +160,7 @@ def serve(folder: Path, as_json: bool, **options: Any) -> None:
     try:
         _serve(folder, as_json, {key: value for key, value in options.items() if value is not None})
     except BadInput as error:
-        if error.field == "listen":
+        if error.field in ("listen", "tls_cert"):
             raise click.UsageError(str(error)) from error
         raise click.ClickException(str(error)) from error
     except ColreduceError as error:

@@ -34,6 +34,7 @@ from colreduce_service.methods import Lane
 from colreduce_service.open_indexes import OpenIndexes
 from colreduce_service.rates import Rates
 from colreduce_service.servicers import AdminServicer, SearchServicer, WriteServicer
+from colreduce_service.tls import Certificates
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,9 @@ class Settings:
     snapshots: Path | None = None  # where Snapshot writes; None: there is no Snapshot
     workers: int = 0  # searches that run at once; 0: one per core
     queue: int = 0  # searches that wait; 0: as many as are answered in half a usual deadline
+    tls_cert: Path | None = None  # the server's certificate, PEM; read again when it changes
+    tls_key: Path | None = None  # the key of the certificate
+    tls_client_ca: Path | None = None  # whose certificates clients must show; None: they need none
     tokens: Path | None = None  # a file of who may do what; None: everybody may do everything
     rate: float = 0.0  # query vectors x candidates a second for each caller; 0: no limit
     reflection: bool = False
@@ -207,20 +211,34 @@ def _wait(seconds: float, until: Callable[[], bool]) -> None:
 def _bind(server: grpc.Server, settings: Settings) -> str:
     """Listen, and return the address with the real port."""
     host, port = split_address(settings.listen)
-    if not (settings.insecure or is_loopback(host)):
+    encrypted = _credentials(settings)
+    if encrypted is None and not (settings.insecure or is_loopback(host)):
         raise BadInput(
-            f"{settings.listen} can be reached from other machines, and nothing is encrypted or "
-            "authenticated. Listen on 127.0.0.1, or say --insecure if the network is trusted.",
+            f"{settings.listen} can be reached from other machines, and nothing is encrypted. "
+            "Listen on 127.0.0.1, give --tls-cert and --tls-key, or say --insecure if the network "
+            "is trusted.",
             field="listen",
         )
     try:
-        bound = server.add_insecure_port(settings.listen)
+        if encrypted is None:
+            bound = server.add_insecure_port(settings.listen)
+        else:
+            bound = server.add_secure_port(settings.listen, encrypted)
     except RuntimeError as error:
         raise AlreadyExists(
             f"cannot listen on {settings.listen}: another program does already, or the address is "
             "not one of this machine"
         ) from error
     return settings.listen if port is None else f"{host}:{bound}"
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    cert, key, client_ca = settings.tls_cert, settings.tls_key, settings.tls_client_ca
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise BadInput("TLS takes both --tls-cert and --tls-key", field="tls_cert")
+    return Certificates(cert, key, client_ca).credentials()
 
 
 def split_address(listen: str) -> tuple[str, int | None]:
