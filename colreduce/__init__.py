@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from colreduce.embed import load_encoder as load_encoder
     from colreduce.errors import ColreduceError as ColreduceError
+    from colreduce.index import Collections as Collections
     from colreduce.index import Index as Index
     from colreduce.pipeline import reduced as reduced
     from colreduce.pooling import token_pooling as token_pooling
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Client": "colreduce.rpc.client",
+    "Collections": "colreduce.index",
     "ColreduceError": "colreduce.errors",
     "Hit": "colreduce.results",
     "Index": "colreduce.index",
@@ -33,6 +35,7 @@ _HOMES = {
 
 __all__ = [
     "Client",
+    "Collections",
     "ColreduceError",
     "Hit",
     "Index",

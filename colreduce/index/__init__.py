@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from colreduce.index.collections import Collections
 from colreduce.index.index import Index
 from colreduce.index.queue import WriteQueue, Written
 from colreduce.results import Document, Hit
 
-__all__ = ["Document", "Hit", "Index", "WriteQueue", "Written"]
+__all__ = ["Collections", "Document", "Hit", "Index", "WriteQueue", "Written"]

@@ -28,7 +28,7 @@ class Committer:
     def __init__(self, root: Path, in_use: Callable[[], set[str]]) -> None:
         self.root = root
         self.poisoned = ""
-        self._lock = _taken(root)
+        self._lock = taken(root)
         self._owner = os.getpid()
         self._catalogue = Catalogue(root)
         self._catalogue_stale = False
@@ -188,7 +188,8 @@ class Committer:
             raise
 
 
-def _taken(root: Path) -> fs.WriterLock:
+def taken(root: Path) -> fs.WriterLock:
+    """Take the lock of the one writer, or say who holds it."""
     path = root / layout.LOCK
     try:
         return fs.WriterLock(path)
