@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from colreduce.errors import BadInput, ColreduceError
+from colreduce_service import settings
 from colreduce_service.cores import cores
 
 if TYPE_CHECKING:
@@ -22,129 +22,33 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Serve an index, or a folder of indexes, over gRPC.")
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="DIR", required=False, type=click.Path(path_type=Path))
+@settings.options
 @click.option(
-    "--listen",
-    default="127.0.0.1:50051",
-    show_default=True,
-    envvar="COLREDUCE_SERVE_LISTEN",
-    show_envvar=True,
-    help="Address and port; port 0 takes a free one and says which. unix:/path works, too.",
-)
-@click.option(
-    "--encoder",
-    metavar="MODEL",
-    envvar="COLREDUCE_SERVE_ENCODER",
-    show_envvar=True,
-    help="Model that encodes texts. Default: the one each index was built with. 'none': no texts.",
-)
-@click.option(
-    "--read-only",
-    is_flag=True,
-    envvar="COLREDUCE_SERVE_READ_ONLY",
-    help="Follow what another process writes, and write nothing: a replica.",
-)
-@click.option(
-    "--snapshots",
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    envvar="COLREDUCE_SERVE_SNAPSHOTS",
-    show_envvar=True,
-    help="Folder for the files that Snapshot writes; without it there is no Snapshot.",
-)
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    envvar="COLREDUCE_SERVE_SEED",
-    show_envvar=True,
-    help="Seed of collections that are made on request.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    envvar="COLREDUCE_SERVE_WORKERS",
-    show_envvar=True,
-    help="Searches that run at once. Default: one per core.",
-)
-@click.option(
-    "--queue",
-    type=click.IntRange(min=1),
-    envvar="COLREDUCE_SERVE_QUEUE",
-    show_envvar=True,
-    help="Searches that may wait; more are turned away at once. Default: as many as are answered "
-    "in half of the client's two seconds, by how long searches took lately.",
-)
-@click.option(
-    "--tls-cert",
+    "--config",
     metavar="FILE",
     type=click.Path(path_type=Path),
-    envvar="COLREDUCE_SERVE_TLS_CERT",
-    show_envvar=True,
-    help="The server's certificate, PEM; read again when it changes.",
+    envvar="COLREDUCE_SERVE_CONFIG",
+    help="Read settings from a TOML file. What is typed or in the environment wins over it.",
 )
 @click.option(
-    "--tls-key",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    envvar="COLREDUCE_SERVE_TLS_KEY",
-    show_envvar=True,
-    help="The key of the certificate, PEM.",
-)
-@click.option(
-    "--tls-client-ca",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    envvar="COLREDUCE_SERVE_TLS_CLIENT_CA",
-    show_envvar=True,
-    help="Let in only clients whose certificate one of these authorities signed, PEM.",
-)
-@click.option(
-    "--tokens",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    envvar="COLREDUCE_SERVE_TOKENS",
-    show_envvar=True,
-    help="Let in only who shows a token whose hash is in this file; 'colreduce token' makes one.",
-)
-@click.option(
-    "--rate",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    envvar="COLREDUCE_SERVE_RATE",
-    show_envvar=True,
-    help="Query vectors x candidates that each caller may ask a second; 0 sets no limit.",
-)
-@click.option(
-    "--reflection/--no-reflection",
-    default=False,
-    envvar="COLREDUCE_SERVE_REFLECTION",
-    help="Tell tools such as grpcurl what can be called. Default: off.",
-)
-@click.option(
-    "--insecure",
-    is_flag=True,
-    envvar="COLREDUCE_SERVE_INSECURE",
-    help="Allow an address that other machines can reach, although nothing is encrypted.",
-)
-@click.option(
-    "--linger",
-    type=click.FloatRange(min=0),
-    default=0.5,
-    show_default=True,
-    envvar="COLREDUCE_SERVE_LINGER",
-    help="Seconds to go on answering after SIGTERM, so that clients can turn elsewhere.",
-)
-@click.option(
-    "--grace",
-    type=click.FloatRange(min=0),
-    default=30.0,
-    show_default=True,
-    envvar="COLREDUCE_SERVE_GRACE",
-    help="Seconds that running requests may take after that.",
+    "--print-config", is_flag=True, help="Print the settings as such a file, and do not serve."
 )
 @click.option("--json", "as_json", is_flag=True, help="Say what is served as JSON on stdout.")
-def serve(folder: Path, as_json: bool, **options: Any) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.option("-q", "--quiet", is_flag=True, help="Log warnings and errors only.")
+@click.pass_context
+def serve(
+    context: click.Context,
+    /,
+    folder: Path | None,
+    config: Path | None,
+    print_config: bool,
+    as_json: bool,
+    verbose: bool,
+    quiet: bool,
+    **_: Any,
+) -> None:
     """Serve the index in DIR, or every index in the folder DIR, over gRPC.
 
     The server writes to the indexes, too, as long as no other process does; with --read-only it
@@ -155,12 +59,22 @@ def serve(folder: Path, as_json: bool, **options: Any) -> None:
     Examples:
       colreduce serve idx
       colreduce serve idx --listen 127.0.0.1:0 --json
-      colreduce serve indexes/ --reflection
+      colreduce serve indexes/ --config service.toml
+      colreduce serve --print-config > service.toml
     """
     try:
-        _serve(folder, as_json, {key: value for key, value in options.items() if value is not None})
+        chosen, origins = settings.gather(context, config)
+        for strange in settings.strange_variables():
+            click.echo(f"note: {strange}", err=True)
+        if print_config:
+            click.echo(settings.to_toml(chosen, origins), nl=False)
+            return
+        if folder is None:
+            raise click.UsageError("Missing argument 'DIR': an index, or a folder of indexes.")
+        _log_to_stderr(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+        _serve(folder, as_json, chosen)
     except BadInput as error:
-        if error.field in ("listen", "tls_cert"):
+        if error.field in ("listen", "config", "tls_cert"):
             raise click.UsageError(str(error)) from error
         raise click.ClickException(str(error)) from error
     except ColreduceError as error:
@@ -197,15 +111,14 @@ def token(name: str, role: str, as_json: bool) -> None:
     click.echo(entry.line())
 
 
-def _serve(folder: Path, as_json: bool, options: dict[str, Any]) -> None:
+def _serve(folder: Path, as_json: bool, chosen: settings.Settings) -> None:
     """Run until a signal comes."""
     # A search uses one thread: requests run side by side instead. Libraries read this when they
     # are loaded, which is below.
-    os.environ.setdefault("OMP_NUM_THREADS", _threads(options.get("workers")))
-    _log_to_stderr()
-    from colreduce_service.server import Server, Settings
+    os.environ.setdefault("OMP_NUM_THREADS", _threads(chosen.workers))
+    from colreduce_service.server import Server
 
-    server = Server(folder, Settings(**options))
+    server = Server(folder, chosen)
     server.load()
     signals: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -220,14 +133,14 @@ def _serve(folder: Path, as_json: bool, options: dict[str, Any]) -> None:
         os._exit(1)  # the threads of requests that were cut off would keep the process alive
 
 
-def _threads(workers: int | None) -> str:
+def _threads(workers: int) -> str:
     return str(max(1, cores() // workers)) if workers else "1"
 
 
-def _log_to_stderr() -> None:
+def _log_to_stderr(level: int) -> None:
     if not logging.getLogger().handlers:
         form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=form)
+        logging.basicConfig(stream=sys.stderr, level=level, format=form)
     # The libraries below report every file they open.
     for name in ("sentence_transformers", "transformers", "httpx", "faiss"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -269,12 +182,6 @@ def _announce(server: Server, as_json: bool) -> None:
             "pid": os.getpid(),
             "collections": held,
             "encoders": [one.describe() for one in server.indexes.encoders.all()],
-            **_shown(server),
+            "settings": settings.plain(server.settings),
         }
         click.echo(json.dumps(facts))
-
-
-def _shown(server: Server) -> dict[str, Any]:
-    settings = dataclasses.asdict(server.settings)
-    shown = ("workers", "queue", "reflection", "insecure", "read_only")
-    return {name: settings[name] for name in shown}

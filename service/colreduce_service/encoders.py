@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from colreduce.embed import Encoder, load_encoder
@@ -19,11 +20,17 @@ ENCODING = threading.Lock()
 class Encoders:
     """Models loaded once and lent to every index that was built with them."""
 
-    def __init__(self, given: str | None) -> None:
-        """``given`` is a model for all indexes, ``none``, or nothing: each index' own."""
-        self._given = given
+    def __init__(self, given: Sequence[str] = (), device: str = "auto") -> None:
+        """``given`` are models for all indexes, or ``none``; with nothing each brings its own."""
+        self._given = tuple(given)
+        self._device = device
         self._loaded: dict[str, Encoder] = {}
         self._guard = threading.Lock()
+
+    @property
+    def none(self) -> bool:
+        """Say whether this server was told to encode nothing."""
+        return self._given == (NO_ENCODER,)
 
     def all(self) -> list[Encoder]:
         """Return the models that are loaded."""
@@ -40,18 +47,20 @@ class Encoders:
         )
 
     def load(self) -> None:
-        """Load the model that was given, so that a wrong name is known at once."""
-        if self._given not in (None, NO_ENCODER):
-            self._keep(load_encoder(self._given))
+        """Load the models that were given, so that a wrong name is known at once."""
+        if NO_ENCODER in self._given and not self.none:
+            raise BadInput("--encoder none stands alone: give models, or none", field="encoder")
+        for name in () if self.none else self._given:
+            self._keep(load_encoder(name, device=self._device))
 
     def lend(self, index: Index) -> None:
         """Give an index the model it was built with, loading it if need be, or raise why not."""
-        if self._given == NO_ENCODER:
+        if self.none:
             raise BadInput("this server encodes no text: give vectors instead", field="query.text")
         wanted = index.describe()["encoder"]
         with self._guard:
-            if self._given is not None:
-                self._lend_given(index, wanted)
+            if self._given:
+                index.use_encoder(self._fitting(index, wanted))
             elif wanted is None:
                 raise BadInput(
                     "this collection was built from vectors, so it cannot encode text: "
@@ -67,14 +76,17 @@ class Encoders:
         encoder.queries(["The first text takes longer than others. This is the first text."])
         self._loaded[str(encoder.identity["sha256"])] = encoder
 
-    def _lend_given(self, index: Index, wanted: dict[str, Any] | None) -> None:
-        [encoder] = self._loaded.values()
-        if wanted is None and encoder.dim != index.dim:
+    def _fitting(self, index: Index, wanted: Mapping[str, Any] | None) -> Encoder:
+        """Return the given model that an index was built with; the first one when none was."""
+        first = self.all()[0]
+        if wanted is not None:
+            return self._loaded.get(str(wanted["sha256"]), first)  # `use_encoder` says what differs
+        if first.dim != index.dim:
             raise ModelMismatch(
-                f"the index holds vectors for {index.dim}-wide queries, and {encoder.describe()} "
-                f"makes {encoder.dim}-wide ones"
+                f"the index holds vectors for {index.dim}-wide queries, and {first.describe()} "
+                f"makes {first.dim}-wide ones"
             )
-        index.use_encoder(encoder)
+        return first
 
 
 def _own_encoder(index: Index) -> Encoder:

@@ -32,10 +32,10 @@ DROPPED = ".dropped-"
 class OpenIndexes:
     """One index, or every index in a folder, kept open and followed as they change."""
 
-    def __init__(self, root: Path, encoder: str | None = None, *, write: bool = True) -> None:
+    def __init__(self, root: Path, encoders: Encoders | None = None, *, write: bool = True) -> None:
         """With ``write`` this process is the writer of every index, where no other process is."""
         self.root = root.resolve()
-        self.encoders = Encoders(encoder)
+        self.encoders = encoders or Encoders()
         self._write = write
         self._collections: dict[str, Collection] = {}
         self._single = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import logging
 import time
@@ -27,13 +26,14 @@ from colreduce.rpc.v1 import (
 from colreduce_service import health
 from colreduce_service.access import Access, TokenFile
 from colreduce_service.admission import Admission
-from colreduce_service.cores import cores
+from colreduce_service.encoders import Encoders
 from colreduce_service.guard import STREAMS, Guard
 from colreduce_service.intake import MEMORY, MOST_WAITING, READING
 from colreduce_service.methods import Lane
 from colreduce_service.open_indexes import OpenIndexes
 from colreduce_service.rates import Rates
 from colreduce_service.servicers import AdminServicer, SearchServicer, WriteServicer
+from colreduce_service.settings import Settings
 from colreduce_service.tls import Certificates
 
 log = logging.getLogger(__name__)
@@ -63,32 +63,6 @@ ADMIN = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
 SERVICES = (SEARCH, WRITE, ADMIN)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Settings:
-    """How to serve."""
-
-    listen: str = "127.0.0.1:50051"
-    insecure: bool = False  # may listen beyond this machine, although nothing is encrypted
-    read_only: bool = False  # follows what another process writes, and writes nothing
-    encoder: str | None = None  # a model for all indexes, "none", or each index' own
-    seed: int = 0  # of collections that are made on request
-    snapshots: Path | None = None  # where Snapshot writes; None: there is no Snapshot
-    workers: int = 0  # searches that run at once; 0: one per core
-    queue: int = 0  # searches that wait; 0: as many as are answered in half a usual deadline
-    tls_cert: Path | None = None  # the server's certificate, PEM; read again when it changes
-    tls_key: Path | None = None  # the key of the certificate
-    tls_client_ca: Path | None = None  # whose certificates clients must show; None: they need none
-    tokens: Path | None = None  # a file of who may do what; None: everybody may do everything
-    rate: float = 0.0  # query vectors x candidates a second for each caller; 0: no limit
-    reflection: bool = False
-    linger: float = 0.5  # seconds between saying goodbye and turning requests away
-    grace: float = 30.0  # seconds that requests may still take after that
-
-    def resolved(self) -> Settings:
-        """Return the settings with the number of workers when that was left to the server."""
-        return dataclasses.replace(self, workers=self.workers or cores())
-
-
 class Server:
     """One gRPC server over the indexes in one folder."""
 
@@ -97,7 +71,8 @@ class Server:
         self.settings = settings.resolved()
         if settings.snapshots is not None and not settings.snapshots.is_dir():
             raise BadInput(f"there is no folder {settings.snapshots}", field="snapshots")
-        self.indexes = OpenIndexes(root, settings.encoder, write=not settings.read_only)
+        encoders = Encoders(settings.encoder, settings.device)
+        self.indexes = OpenIndexes(root, encoders, write=not settings.read_only)
         self.lanes = _lanes(self.settings)
         self.health = health.Health()
         self.health.say(dict.fromkeys(("", *SERVICES), False))

@@ -19,7 +19,8 @@ from colreduce_service.access import Access
 from colreduce_service.admission import Admission
 from colreduce_service.guard import Guard
 from colreduce_service.rates import Rates
-from colreduce_service.server import Server, Settings
+from colreduce_service.server import Server
+from colreduce_service.settings import Settings
 from numpy.typing import NDArray
 
 from colreduce import Client, Index

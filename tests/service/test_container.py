@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from colreduce_service.command import serve
+from colreduce_service.settings import gather
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8")
@@ -29,8 +30,9 @@ def image(instruction: str) -> list[str]:
 
 def test_the_image_runs_the_command_with_options_it_has() -> None:
     assert image("ENTRYPOINT") == ["colreduce", "serve"]
-    given = serve.make_context("serve", image("CMD")).params
-    assert (str(given["folder"]), given["listen"]) == ("/data/idx", "0.0.0.0:50051")
+    context = serve.make_context("serve", image("CMD"))
+    given, _ = gather(context, None)
+    assert (str(context.params["folder"]), given.listen) == ("/data/idx", "0.0.0.0:50051")
 
 
 def test_the_image_does_not_run_as_root_and_says_how_it_is() -> None:
@@ -50,10 +52,11 @@ def test_everything_the_image_copies_is_sent_to_the_builder() -> None:
 
 
 def test_compose_runs_the_command_with_options_it_has_and_time_to_drain() -> None:
-    given = serve.make_context("serve", compose()["command"]).params
-    assert str(given["folder"]) == "/data/idx"
+    context = serve.make_context("serve", compose()["command"])
+    given, _ = gather(context, None)
+    assert str(context.params["folder"]) == "/data/idx"
     grace = float(compose()["stop_grace_period"].rstrip("s"))
-    assert grace > given["linger"] + given["grace"]
+    assert grace > given.linger + given.grace
 
 
 def test_compose_publishes_on_this_machine_only_and_cannot_change_the_index() -> None:

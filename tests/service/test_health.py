@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from colreduce_service import health as health_module
 from colreduce_service.health_command import health
-from colreduce_service.server import ADMIN, SEARCH, WRITE, Server, Settings
+from colreduce_service.server import ADMIN, SEARCH, WRITE, Server
+from colreduce_service.settings import Settings
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from colreduce import Client, Index

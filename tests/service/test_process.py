@@ -32,7 +32,7 @@ def test_port_zero_is_a_free_port_and_the_real_one_is_said(server: Running) -> N
     host, port = server.address.rsplit(":", 1)
     assert host == "127.0.0.1"
     assert int(port) > 0
-    assert server.facts["reflection"] is True
+    assert server.facts["settings"]["reflection"] is True
     assert [one["name"] for one in server.facts["collections"]] == ["broken", "reduced", "staged"]
     assert [one["ready"] for one in server.facts["collections"]] == [False, True, True]
 
