@@ -248,11 +248,13 @@ class Index:
         candidates: int | None = None,
         exact: bool = False,
         filter: Filter | Mapping[str, Any] | str | None = None,
+        encode: Callable[[Sequence[str]], Sequence[Any]] | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> list[Asked]:
         """Check and encode queries without searching: `View.search` takes what comes back.
 
-        check  is called between the steps of the search, and raises to stop it
+        encode  encodes the texts among them in place of `encoder`, with the same model
+        check   is called between the steps of the search, and raises to stop it
         """
         limits.check_number(k, "k", limits.MAX_K)
         wanted = limits.check_number(
@@ -261,7 +263,7 @@ class Index:
         passing = None if filter is None else parse_filter(filter)
         embedded = embed_queries(
             queries,
-            lambda texts: self.encoder.queries(texts),
+            encode or (lambda texts: self.encoder.queries(texts)),
             lambda vectors: limits.check_query(vectors, self.dim),
         )
         return [
