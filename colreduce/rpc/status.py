@@ -47,6 +47,7 @@ STATUSES: dict[type[ColreduceError], tuple[grpc.StatusCode, str]] = {
     errors.DiskFull: (Code.RESOURCE_EXHAUSTED, "DISK_FULL"),
     errors.MissingDependency: (Code.FAILED_PRECONDITION, "MISSING_DEPENDENCY"),
     errors.ModelMismatch: (Code.FAILED_PRECONDITION, "MODEL_MISMATCH"),
+    errors.Stopped: (Code.ABORTED, "STOPPED"),
     errors.ServiceError: (Code.INTERNAL, "INTERNAL"),
     errors.Unavailable: (Code.UNAVAILABLE, "UNAVAILABLE"),
     errors.Overloaded: (Code.RESOURCE_EXHAUSTED, "OVERLOADED"),

@@ -48,6 +48,7 @@ class Admission:
         self._fixed = queue
         self._guard = threading.Lock()
         self._running = 0
+        self._outside = 0  # those that lent their place to others for a while
         self._waiting: deque[_Ticket] = deque()
         self._closed = "the server is starting"
         self._took: deque[float] = deque(maxlen=REMEMBERED)
@@ -75,7 +76,7 @@ class Admission:
     def in_flight(self) -> int:
         """Return how many requests run or wait."""
         with self._guard:
-            return self._running + len(self._waiting)
+            return self._inside
 
     def open(self) -> None:
         """Let requests in from now on."""
@@ -104,27 +105,57 @@ class Admission:
             raise
         self._give_place_back(time.perf_counter() - began)
 
+    @contextmanager
+    def outside(self, context: grpc.ServicerContext, deadline: Deadline) -> Iterator[None]:
+        """Lend a place that is held to others while something else than a core is waited for.
+
+        Whoever comes back is the next to get one, and counts meanwhile as one that waits.
+        """
+        self._give_place_back()
+        with self._guard:
+            self._outside += 1
+        try:
+            yield
+            self._take_place(context, deadline, back=True)
+        except BaseException:
+            with self._guard:  # for a moment, until the block of `enter` gives it back
+                self._running += 1
+            raise
+        finally:
+            with self._guard:
+                self._outside -= 1
+
+    @property
+    def _inside(self) -> int:
+        return self._running + len(self._waiting) + self._outside
+
     def _require_room(self) -> None:
         if self._closed:
             raise Unavailable(f"{self._closed}: try again")
-        if not self._free and len(self._waiting) >= self.queue:
+        if self._inside >= self.workers + self.queue:
             raise Overloaded(
-                f"{self._running} requests run and {len(self._waiting)} wait, which is as many as "
-                "this server takes: try again later"
+                f"{self._running} requests run and {self._inside - self._running} wait, which is "
+                "as many as this server takes: try again later"
             )
 
     @property
     def _free(self) -> bool:
         return self._running < self.workers and not self._waiting
 
-    def _take_place(self, context: grpc.ServicerContext, deadline: Deadline) -> None:
+    def _take_place(
+        self, context: grpc.ServicerContext, deadline: Deadline, *, back: bool = False
+    ) -> None:
         with self._guard:
-            self._require_room()
+            if not back:
+                self._require_room()
             if self._free:
                 self._running += 1
                 return
             ticket = _Ticket()
-            self._waiting.append(ticket)
+            if back:
+                self._waiting.appendleft(ticket)
+            else:
+                self._waiting.append(ticket)
         # A caller that goes away must not keep its place in the queue until its turn.
         if context.add_callback(ticket.called.set):
             ticket.called.wait(deadline.left())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from colreduce_service.access import ANYBODY, Principal
+from colreduce_service.admission import Admission
 from colreduce_service.deadline import Deadline
 from colreduce_service.methods import Rule
 
@@ -30,6 +31,7 @@ class Call:
     rule: Rule
     id: str
     deadline: Deadline
+    lane: Admission | None = None  # where it holds a place
     principal: Principal = ANYBODY
     collection: str = ""  # its name, once it is known
     cost: float = 0.0  # what the caller is charged for it
@@ -52,6 +54,15 @@ class Call:
     def check(self) -> None:
         """Stop the request here if nobody waits for its answer any more."""
         self.deadline.check()
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Lend its place to others while the block waits for something else than a core."""
+        if self.lane is None:
+            yield
+            return
+        with self.lane.outside(self.context, self.deadline):
+            yield
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from colreduce.index.search import View
 from colreduce.results import Explanation
 from colreduce.store import fs
 from colreduce_service.call import Call
-from colreduce_service.encoders import ENCODING
+from colreduce_service.encoders import SharedEncoder
 
 log = logging.getLogger(__name__)
 
@@ -145,13 +145,23 @@ class Collection:
         """Answer queries, all on one generation; return its number and a list of hits for each."""
         index = self.index
         view = index.view
-        with (
-            call.stage("encode"),
-            ENCODING if any(isinstance(query, str) for query in queries) else nullcontext(),
-        ):
-            call.check()
+
+        def encode(texts: Sequence[str]) -> Sequence[Any]:
+            encoder = index.encoder
+            assert isinstance(encoder, SharedEncoder)
+            # Those that wait for the model hold no core, and the more wait the more go together.
+            with call.outside():
+                return encoder.encode(texts, call.check)
+
+        with call.stage("encode"):
             asked = index.ask(
-                queries, k, candidates=candidates, exact=exact, filter=filter, check=call.check
+                queries,
+                k,
+                candidates=candidates,
+                exact=exact,
+                filter=filter,
+                encode=encode,
+                check=call.check,
             )
         documents = view.snapshot.count
         found = []
@@ -173,8 +183,7 @@ class Collection:
         """Say why a document has its score, and on which generation."""
         index = self.index
         explained = _Explained(index, index.view, self._textless)
-        with ENCODING if self._textless is None else nullcontext(), call.stage("explain"):
-            call.check()
+        with call.stage("explain"):
             told = explain(explained, query, one)
         call.cost += len(told.matches)
         return explained.view.snapshot.generation, told

@@ -92,7 +92,7 @@ class Guard(grpc.ServerInterceptor):
         context: grpc.ServicerContext,
     ) -> Message:
         call = Call.begin(method, rule, context)
-        lane = self._lanes[rule.lane]
+        call.lane = lane = self._lanes[rule.lane]
         try:
             lane.require_room()
             self._let_in(call)
@@ -117,7 +117,7 @@ class Guard(grpc.ServerInterceptor):
     ) -> Iterator[Message]:
         """Answer a stream message by message; the servicer sees one message at a time."""
         call = Call.begin(method, rule, context)
-        lane = self._lanes[rule.lane]
+        call.lane = lane = self._lanes[rule.lane]
         try:
             lane.require_room()
             self._let_in(call)

@@ -170,6 +170,7 @@ class OpenIndexes:
             self._thread.join()
         for collection in self.all():
             collection.close()
+        self.encoders.close()
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_SECONDS):

@@ -24,6 +24,7 @@ from colreduce_service.settings import Settings
 from numpy.typing import NDArray
 
 from colreduce import Client, Index
+from colreduce.embed import Encoder
 from colreduce.store import fs
 
 COMMAND = "from colreduce_service.command import serve; serve()"
@@ -104,9 +105,11 @@ class Running:
 
 
 @contextmanager
-def serving(root: Path, **settings: Any) -> Iterator[Server]:
-    """Run a server inside this process, where a test can let its disk fail."""
+def serving(root: Path, *models: Encoder, **settings: Any) -> Iterator[Server]:
+    """Run a server inside this process, where a test can let its disk fail, or lend it models."""
     server = Server(root, Settings(**{"listen": "127.0.0.1:0", "linger": 0.0, **settings}))
+    for model in models:
+        server.indexes.encoders.keep(model)
     server.load()
     server.serve()
     try:

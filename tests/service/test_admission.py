@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from colreduce import Client
 from colreduce.errors import DeadlineExceeded, Overloaded, Unavailable
 from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
-from tests.service.running import guarding
+from tests.service.running import guarding, until
 
 QUERY = [[1.0, 0.0]]
 
@@ -143,6 +144,68 @@ def test_closed_admission_says_why_and_lets_those_inside_finish(place: Place) ->
         place.slow.go_on.set()
         assert first.result() == []
     assert place.admission.in_flight == 0
+
+
+def test_who_waits_for_something_else_lends_its_place_and_is_the_next_to_get_one() -> None:
+    admission, order = Admission(workers=1, queue=8), []
+    admission.open()
+    encoded, release = threading.Event(), threading.Event()
+
+    def text() -> None:
+        with admission.enter(Present(), Forever()):  # type: ignore[arg-type]
+            with admission.outside(Present(), Forever()):  # type: ignore[arg-type]
+                order.append("outside")
+                encoded.wait(5)
+            order.append("back")
+
+    def vectors(name: str) -> None:
+        with admission.enter(Present(), Forever()):  # type: ignore[arg-type]
+            order.append(name)
+            release.wait(5)
+
+    threads = [threading.Thread(target=text)]
+    threads[0].start()
+    until(lambda: order == ["outside"])
+    for name in ("first", "second"):
+        threads.append(threading.Thread(target=vectors, args=(name,)))
+        threads[-1].start()
+        until(lambda: admission.in_flight == len(threads))
+    encoded.set()
+    until(lambda: len(admission._waiting) == 2)
+    release.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["outside", "first", "back", "second"]
+    assert (admission.in_flight, admission._running) == (0, 0)
+
+
+def test_those_outside_count_as_waiting_and_leave_no_place_behind_when_they_fail() -> None:
+    admission = Admission(workers=1, queue=1)
+    admission.open()
+    going, stay = threading.Event(), threading.Event()
+
+    def text() -> None:
+        with (
+            contextlib.suppress(ZeroDivisionError),
+            admission.enter(Present(), Forever()),  # type: ignore[arg-type]
+            admission.outside(Present(), Forever()),  # type: ignore[arg-type]
+        ):
+            going.set()
+            stay.wait(5)
+            raise ZeroDivisionError
+
+    threads = [threading.Thread(target=text) for _ in range(2)]
+    for thread in threads:
+        going.clear()
+        thread.start()
+        assert going.wait(5)
+    with pytest.raises(Overloaded, match="0 requests run and 2 wait"):
+        admission.require_room()
+    stay.set()
+    for thread in threads:
+        thread.join()
+    assert (admission.in_flight, admission._running) == (0, 0)
+    admission.require_room()
 
 
 class Present:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
-from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 from colreduce.errors import BadInput, ColreduceError, DeadlineExceeded, ShapeMismatch
@@ -15,7 +14,6 @@ from colreduce.rpc.status import item_status
 from colreduce.rpc.v1 import write_pb2
 from colreduce_service.call import Call
 from colreduce_service.collection import Collection
-from colreduce_service.encoders import ENCODING
 from colreduce_service.methods import MOST_SECONDS
 from colreduce_service.open_indexes import OpenIndexes
 
@@ -104,7 +102,7 @@ class _Upsert:
         self._call.cost += sum(len(one) for one in vectors) if encoded else len(texts)
         try:
             with self._collection.writing() as queue:
-                with self._call.stage("encode"), nullcontext() if encoded else ENCODING:
+                with self._call.stage("encode"):
                     future = queue.submit_upsert(
                         ids, texts, embeddings=vectors if encoded else None, metadata=metadata
                     )
