@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from colreduce.codec.threads import one_thread
+
 # Products held at a time while points look for their centroid: 1 MB, which stays in the cache.
 BLOCK_PRODUCTS = 1 << 18
 
 
+@one_thread()
 def kmeans(
     points: Tensor, count: int, *, seed: int, rounds: int, spherical: bool = False
 ) -> Tensor:
@@ -34,6 +37,7 @@ def kmeans(
     return centroids
 
 
+@one_thread()
 def nearest(points: Tensor, centroids: Tensor) -> Tensor:
     """Return the number of the centroid closest to each point: [n] int64; ties to the lowest."""
     # The closest is the one with the largest product, less half its square: one more column.

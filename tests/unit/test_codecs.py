@@ -198,3 +198,16 @@ def test_binary_stores_signs_lowest_bit_first():
     tokens = torch.tensor([[0.5, -0.5, 0.5, 0.0]])
     codes = codec.encode(tokens, codec.fit(batch(tokens), seed=0))
     assert codes["tokens"].tolist() == [[0b0101]]
+
+
+def test_codebooks_are_learned_by_one_thread_and_leave_as_many_as_there_were(monkeypatch):
+    from colreduce.codec import kmeans
+
+    before, seen = torch.get_num_threads(), []
+    argmax = kmeans._argmax
+    monkeypatch.setattr(
+        kmeans, "_argmax", lambda rows: (seen.append(torch.get_num_threads()), argmax(rows))[1]
+    )
+    kmeans.kmeans(torch.randn(64, 4), 8, seed=0, rounds=2)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == before
