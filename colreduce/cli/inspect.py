@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from colreduce.cli.options import Command, Shared, shared
-from colreduce.cli.screen import Screen
+from colreduce.cli.screen import Screen, amount
 from colreduce.cli.tables import show_bytes, show_ledger, show_losses
+
+if TYPE_CHECKING:
+    from colreduce.store import Unfinished
 
 
 @click.command(cls=Command)
@@ -18,19 +21,64 @@ from colreduce.cli.tables import show_bytes, show_ledger, show_losses
 def inspect(shared: Shared, folder: Path) -> None:
     """Show what the index in DIR holds, how it was built and where its bytes go.
 
+    Of an index that is still being built, it says how far the build is and whether it runs.
+
     \b
     Examples:
       colreduce inspect idx
       colreduce inspect idx --json
     """
     from colreduce.index import Index
+    from colreduce.store import unfinished
+    from colreduce.store.manifest import generations
 
+    begun = None if generations(folder) else unfinished(folder)
+    if begun is not None:
+        _show_building(shared.screen, folder, begun)
+        return
     with Index.open(folder, verify="sizes") as index:
         about = index.describe()
     if shared.screen.as_json:
         shared.screen.document({"format": 1, **about})
     else:
         _show(shared.screen, about)
+
+
+def _show_building(screen: Screen, folder: Path, begun: Unfinished) -> None:
+    """Show how far a build is."""
+    record, cuts = begun.record, begun.record["cuts"]
+    done = sum(min(cuts["piece"], record["documents"] - n * cuts["piece"]) for n in begun.done)
+    state = "stopped" if begun.holder is None else "running"
+    facts = {
+        "state": state,
+        "process": begun.holder,
+        "begun": record["begun"],
+        "source": record["source"]["name"],
+        "recipe": record["config"]["recipe_line"],
+        "documents": {"done": done, "all": record["documents"]},
+        "pieces": {"done": len(begun.done), "all": record["pieces"]},
+        "rejected": len(record["rejected"]),
+        "bytes": begun.bytes,
+    }
+    if screen.as_json:
+        screen.document({"format": 1, "path": str(folder), "building": facts})
+        return
+    advice = "the 'colreduce index' that began it, typed again, goes on with it"
+    works = f"process {begun.holder} works on it" if begun.holder else advice
+    screen.table(
+        ["", ""],
+        [
+            ("build", f"{state}: {works}"),
+            ("index", str(folder)),
+            ("source", record["source"]["name"]),
+            ("recipe", record["config"]["recipe_line"]),
+            ("begun", record["begun"]),
+            ("documents", f"{done:,} of {record['documents']:,}"),
+            ("pieces", f"{len(begun.done):,} of {record['pieces']:,}"),
+            ("left out", f"{len(record['rejected']):,} records"),
+            ("so far", amount(begun.bytes)),
+        ],
+    )
 
 
 def _show(screen: Screen, about: dict[str, Any]) -> None:

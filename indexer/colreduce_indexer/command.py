@@ -267,16 +267,17 @@ def _told(screen: Screen) -> Iterator[_Teller]:
 
 @contextmanager
 def _stopping() -> Iterator[None]:
-    """Stop at a SIGTERM as at Ctrl-C."""
+    """Stop at a SIGTERM as at Ctrl-C, also where a shell has told programs not to hear that."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {one: signal.signal(one, stop) for one in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _show(screen: Screen, built: Built) -> None:

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from colreduce.embed import Encoder
-from colreduce.errors import AlreadyExists, Locked, Stopped
+from colreduce.errors import Locked, Stopped
 from colreduce.evaluate.fidelity import Best, LedgerMaker, RunWatch
 from colreduce.evaluate.held_out import draw
 from colreduce.index import Index
@@ -23,6 +23,7 @@ from colreduce.index.ledger import LEDGER, kept_ledger
 from colreduce.index.making import Making
 from colreduce.ragged import Ragged
 from colreduce.store import Unfinished, unfinished
+from colreduce.store.creation import require_vacant
 from colreduce.store.manifest import generations
 from colreduce_indexer.plan import (
     ASKING,
@@ -122,13 +123,7 @@ def find_begun(out: Path, resume: bool = True) -> Unfinished | None:
             "it is. Wait until it has finished, or stop it to go on here."
         )
     if begun is None or (not resume and not generations(out)):
-        nothing = {"LOCK", "building", "segments", "models"} if (out / "building").is_dir() else ()
-        if out.exists() and (
-            not out.is_dir() or {entry.name for entry in out.iterdir()} - set(nothing)
-        ):
-            raise AlreadyExists(
-                f"{out} is there already. Choose another --out, or remove it if it is not needed."
-            )
+        require_vacant(out, begun=True)
         return None
     return begun
 

@@ -26,7 +26,7 @@ PIECE_SHARE = 8
 SEGMENT_BYTES = 16 << 10
 MOST_SEGMENT = 1 << 18
 
-LEAST_MEMORY = 64 << 20
+LEAST_MEMORY = 64_000_000
 _UNITS = {"": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
 

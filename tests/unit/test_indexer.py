@@ -146,13 +146,13 @@ def test_what_stands_there_already_is_not_touched(tmp_path: Path):
     path = documents(tmp_path / "docs.jsonl", 5)
     (tmp_path / "idx").mkdir()
     (tmp_path / "idx" / "precious").write_text("mine")
-    with pytest.raises(AlreadyExists, match="idx is there already"):
+    with pytest.raises(AlreadyExists, match="it holds 'precious'"):
         run(path, tmp_path / "idx")
     assert (tmp_path / "idx" / "precious").read_text() == "mine"
     run(path, tmp_path / "done")
-    with pytest.raises(AlreadyExists, match="done is there already"):
+    with pytest.raises(AlreadyExists, match="already holds an index"):
         run(path, tmp_path / "done")
-    with pytest.raises(AlreadyExists, match="done is there already"):
+    with pytest.raises(AlreadyExists, match="already holds an index"):
         run(path, tmp_path / "done", resume=False)
 
 

@@ -1,0 +1,78 @@
+"""``colreduce index`` from outside: it is stopped, looked at, and goes on."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from colreduce.cli import main
+
+MAIN = "from colreduce.cli import main; main()"
+COUNT, TOKENS, DIM = 2600, 64, 64
+
+
+def run(*words: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def answer(*words: object) -> Any:
+    return json.loads(run(*words, "--json").stdout)
+
+
+@pytest.fixture
+def vectors(tmp_path: Path) -> Path:
+    """Documents that are large enough to be cut into a dozen pieces."""
+    draw = np.random.default_rng(1)
+    path = tmp_path / "v.npz"
+    np.savez(
+        path,
+        doc_ids=np.array([f"d{i}" for i in range(COUNT)]),
+        doclens=np.full(COUNT, TOKENS, np.int32),
+        doc_vectors=draw.normal(size=(COUNT * TOKENS, DIM)).astype(np.float16),
+    )
+    return path
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_is_told_to_stop_says_how_to_go_on_and_is_shown(
+    tmp_path: Path, vectors: Path, by: signal.Signals
+):
+    words = ["index", str(vectors), "--vectors", "--memory", "64MB", "--no-ledger"]
+    words += ["--recipe", "ward(factor=8) | int8 | mean"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words, "--out", str(tmp_path / "idx"), "--json"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    assert any(line.startswith('{"event": "piece",') for line in child.stderr)
+    child.send_signal(signal.SIGSTOP)
+    running = answer("inspect", tmp_path / "idx")["building"]
+    child.send_signal(by)
+    child.send_signal(signal.SIGCONT)
+    told = child.communicate()[1]
+    assert child.returncode == 1
+    assert "pieces are finished and kept. The same command goes on with it." in told
+    assert (running["state"], running["process"]) == ("running", str(child.pid))
+    assert running["documents"]["all"] == COUNT
+    assert 1 <= running["pieces"]["done"] < running["pieces"]["all"]
+
+    stopped = run("inspect", tmp_path / "idx").stdout
+    assert "stopped" in stopped
+    assert "typed again, goes on" in stopped
+    assert "is still being built" in run("search", tmp_path / "idx", "a", code=1).stderr
+    built = answer(*words, "--out", tmp_path / "idx")
+    assert built["pieces"]["found"] >= running["pieces"]["done"]
+    assert built["digest"] == answer(*words, "--out", tmp_path / "other")["digest"]
+    assert built["documents"] == COUNT
