@@ -55,6 +55,13 @@ def mutated(names):
     return figures
 
 
+def killed_builds(folder, kills):
+    """Batch builds, killed at random moments; torch is imported for this part alone."""
+    from tests.reliability import building
+
+    return building.campaign(folder, kills)
+
+
 def power(folder, seeds, count, mixes, stride=1):
     """Several workloads through the simulator."""
     total = crash.Figures()
@@ -87,6 +94,7 @@ def parts(tier, folder):
             "fence": lambda: races.fenced_without_a_lock(folder, 20),
             "readers": lambda: races.readers(folder, 10.0),
             "soak": lambda: soak.soak(folder, 2000),
+            "builds": lambda: killed_builds(folder, 20),
             "not finite": lambda: mutations.not_finite(folder),
             "mutations": lambda: mutated(every),
         }
@@ -111,6 +119,7 @@ def parts(tier, folder):
         "fence": lambda: races.fenced_without_a_lock(folder, 100),
         "readers": lambda: races.readers(folder, 60.0, processes=4),
         "soak": lambda: soak.soak(folder, 20_000),
+        "builds": lambda: killed_builds(folder, 100),
         "not finite": lambda: mutations.not_finite(folder),
         "machine": lambda: machine(3000, 50),
         "mutations": lambda: mutated(every),
