@@ -94,7 +94,6 @@ def parts(tier, folder):
             "fence": lambda: races.fenced_without_a_lock(folder, 20),
             "readers": lambda: races.readers(folder, 10.0),
             "soak": lambda: soak.soak(folder, 2000),
-            "builds": lambda: killed_builds(folder, 20),
             "not finite": lambda: mutations.not_finite(folder),
             "mutations": lambda: mutated(every),
         }
