@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from colreduce.ragged import Ragged as Ragged
     from colreduce.recipe import Recipe as Recipe
     from colreduce.results import Hit as Hit
+    from colreduce.rpc.aio import AsyncClient as AsyncClient
     from colreduce.rpc.client import Client as Client
 
 _HOMES = {
+    "AsyncClient": "colreduce.rpc.aio",
     "Client": "colreduce.rpc.client",
     "Collections": "colreduce.index",
     "ColreduceError": "colreduce.errors",
@@ -34,6 +36,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncClient",
     "Client",
     "Collections",
     "ColreduceError",

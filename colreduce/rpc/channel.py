@@ -104,6 +104,13 @@ class Way:
             return grpc.insecure_channel(self.address, options=options)
         return grpc.secure_channel(self.address, credentials, options=options)
 
+    def aio_channel(self, *, ready: bool = True) -> grpc.aio.Channel:
+        """Return a connection for coroutines; ``ready`` as in `channel`."""
+        options = self._options(ready)
+        if (credentials := self._credentials()) is None:
+            return grpc.aio.insecure_channel(self.address, options=options)
+        return grpc.aio.secure_channel(self.address, credentials, options=options)
+
     def _credentials(self) -> grpc.ChannelCredentials | None:
         if not self.encrypted:
             return None

@@ -3,7 +3,7 @@
     with Client("localhost:50051") as client:
         hits = client.search("why is the sky blue", k=10)
 
-One client keeps one connection and may be shared between threads.
+One client keeps one connection and may be shared between threads. `AsyncClient` is its twin.
 """
 
 from __future__ import annotations

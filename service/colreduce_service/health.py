@@ -68,11 +68,15 @@ class Health:
             self._ended = True
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Let all watchers go."""
+    def let_go(self) -> None:
+        """End what watchers wait for."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the threads, when gRPC has stopped: it does not bear a pool that takes no more."""
+        self.let_go()
         self._pool.shutdown(wait=False)
 
     def _check(self, request: Any, context: grpc.ServicerContext) -> Any:

@@ -89,8 +89,8 @@ class Server:
             self.indexes.open()
         except BaseException:
             self._guard.close()
-            self.health.close()
             self._grpc.stop(0).wait()
+            self.health.close()
             raise
 
     def serve(self) -> None:
@@ -129,8 +129,9 @@ class Server:
         if left := self.in_flight:
             log.warning("%d requests were cut off", left)
         self._guard.close()
-        self.health.close()
+        self.health.let_go()
         self._grpc.stop(0 if left else 2).wait()
+        self.health.close()
         self.indexes.close()
         return left
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,3 +181,25 @@ def test_a_full_disk_reaches_the_caller_as_such_when_it_has_tried_for_a_while(
         pytest.raises(DiskFull),
     ):
         client.add(["a"], embeddings=[EYE[:2]])
+
+
+def test_a_watcher_that_comes_while_the_server_ends_does_not_hold_it_up(index: Path) -> None:
+    stop = threading.Event()
+
+    def watch(address: str) -> None:
+        with grpc.insecure_channel(address) as channel:
+            stub = health_pb2_grpc.HealthStub(channel)
+            while not stop.is_set():
+                with contextlib.suppress(grpc.RpcError):
+                    list(stub.Watch(health_pb2.HealthCheckRequest(), timeout=5))
+
+    with serving(index) as server:
+        watchers = [threading.Thread(target=watch, args=(server.listening,)) for _ in range(8)]
+        for one in watchers:
+            one.start()
+        until(lambda: server.health._watchers == 8)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    stop.set()
+    for one in watchers:
+        one.join()
