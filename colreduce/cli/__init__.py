@@ -24,6 +24,7 @@ COMMANDS = {
     "search": "Search an index for a text.",
     "explain": "Say why a document has its score, down to the original tokens.",
     "evaluate": "Measure recipes on judged queries, with the loss of every stage.",
+    "plan": "Choose a recipe that is as small, as fast or as good as it must be.",
     "inspect": "Show what an index holds and what it costs.",
     "compact": "Move all documents into one segment; --purge removes deleted bytes.",
     "snapshot": "Write a complete copy of an index into one file.",
@@ -37,10 +38,7 @@ COMMANDS = {
 }
 # The module of each command of our own.
 HERE = {
-    **{
-        name: name
-        for name in ("demo", "search", "explain", "evaluate", "inspect", "export", "methods")
-    },
+    **{name: name for name in "demo search explain evaluate plan inspect export methods".split()},
     **dict.fromkeys(("delete", "get", "compact", "snapshot", "restore"), "live"),
     "verify": "verify",
 }

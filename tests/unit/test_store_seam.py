@@ -23,11 +23,13 @@ HARMLESS_RECEIVERS = frozenset({"dataclasses", "fs", "_fs"})
 # Files for people that are no part of an index: a module here may write them, and says why.
 WRITES_FOR_PEOPLE = {
     "colreduce/cli/demo.py": "removes the demo index it made before",
+    "colreduce/cli/plan.py": "writes a recipe file",
+    "colreduce/plan/built.py": "builds indexes to measure them, in folders that go again",
     "colreduce/evaluate/embeddings.py": "keeps the embeddings of a collection between runs",
     "colreduce/evaluate/measure.py": "keeps exact scores beside the embeddings of a collection",
     "colreduce/evaluate/metrics.py": "writes TREC run files",
     "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
-    "colreduce/evaluate/report/page.py": "writes a report",
+    "colreduce/pages/page.py": "writes a report or an explanation",
     "indexer/colreduce_indexer/rejects.py": "writes the records that were left out",
 }
 

@@ -1,0 +1,139 @@
+"""Does the planner keep its word? Plans made on some queries, judged by others.
+
+    python -m benchmarks.quality.plan --dataset scifact
+
+A recipe is planned that shall keep 99 % of exact search's nDCG@10. The plan sees the judgements of
+another split (SciFact's train, NFCorpus' dev) or, where there is none (Cranfield), of every other
+query of the test split. Then an index is built by the recipe, and the test queries, which the
+planner has never seen, say what it keeps in truth. ``--keep`` asks for another share, ``--blind``
+plans without any judgements, on agreement with exact search. Results stand in
+``benchmarks/results/plan-DATASET.json``, one row for each of these ways.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+
+from benchmarks import common
+from colreduce.embed import load_encoder
+from colreduce.evaluate.embeddings import EmbeddingStore
+from colreduce.evaluate.measure import embedding_store
+from colreduce.evaluate.progress import silent
+from colreduce.evaluate.statistics import bootstrap_ratio
+from colreduce.plan.built import build
+from colreduce.plan.exact import exact_best
+from colreduce.plan.measure import Measure
+from colreduce.plan.planner import DEPTH, METRIC, QUERIES, plan_for
+from colreduce.plan.result import Plan
+from colreduce.plan.target import Target
+from colreduce.plan.task import Task, load_task
+
+# The split to plan on; None for every other query of the test split.
+SPLITS = {"scifact": "train", "nfcorpus": "dev", "cranfield": None}
+SEED = 0
+
+
+def tasks(dataset: str, store: EmbeddingStore, blind: bool) -> tuple[Task, Task]:
+    """Return what is planned on, and what judges the plan."""
+    encoder, folder = load_encoder(common.encoder_folder()), common.data("beir", dataset)
+
+    def load(split: str | None, queries: int) -> Task:
+        return load_task(
+            folder,
+            encoder,
+            store,
+            split=split,
+            vectors=None,
+            queries=queries,
+            seed=SEED,
+            batch_size=32,
+            progress=silent,
+        )
+
+    judges, split = load("test", 10**9), SPLITS[dataset]
+    every = np.arange(len(judges))
+    if blind:
+        return load(None, QUERIES), judges
+    if split is None:
+        return judges.take(every[::2]), judges.take(every[1::2])
+    return load(split, QUERIES), judges
+
+
+def truth(task: Task, plan: Plan) -> dict[str, Any]:
+    """Measure a plan's recipe on queries that had no part in it."""
+    measure = Measure(task, METRIC, exact_best(task, DEPTH, silent))
+    every = np.arange(len(task))
+    built = build(task, plan.recipe, measure, every, SEED, silent)
+    kept = bootstrap_ratio(built.values, measure.exact, SEED)
+    return {
+        "queries": len(task),
+        "metric": METRIC,
+        "exact": float(measure.exact.mean()),
+        "value": float(built.values.mean()),
+        "kept": kept.to_dict(),
+        "covered": plan.settled.kept.covers(kept.value),
+        "bytes_per_doc": built.bytes_per_doc,
+        "search_ms": built.milliseconds,
+    }
+
+
+def tell(what: str, done: int, total: int) -> None:
+    """Say what begins."""
+    if not done:
+        print(f"{perf_counter():.0f} {what}", file=sys.stderr, flush=True)
+
+
+def run(dataset: str, keep: float, blind: bool) -> dict[str, Any]:
+    """Plan for one collection and judge the plan."""
+    with embedding_store(True) as store:
+        planned, judges = tasks(dataset, store, blind)
+        processor = process_time()
+        plan = plan_for(planned, Target(keep=keep), seed=SEED, progress=tell)
+        processor = process_time() - processor
+        found = plan.to_dict()
+        options = [one for one in found.pop("options") if one["front"]]
+        return {
+            "dataset": dataset,
+            "keep": keep,
+            "blind": blind,
+            "planned_on": "documents" if blind else SPLITS[dataset] or "half of test",
+            "plan": {**found, "processor_seconds": processor, "load": os.getloadavg()[0]},
+            "front": options,
+            "truth": truth(judges, plan),
+            "machine": common.machine(),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dataset", required=True, choices=sorted(SPLITS))
+    parser.add_argument("--keep", type=float, default=0.99)
+    parser.add_argument("--blind", action="store_true")
+    asked = parser.parse_args()
+    name = f"plan-{asked.dataset}"
+    kept = common.load(name) or {"rows": []}
+    row = run(asked.dataset, asked.keep, asked.blind)
+    same = (asked.keep, asked.blind)
+    kept["rows"] = [*(one for one in kept["rows"] if (one["keep"], one["blind"]) != same), row]
+    where = common.save(name, kept)
+    plan, judged = row["plan"], row["truth"]
+    print(
+        f"{asked.dataset}: {plan['recipe']}\n"
+        f"  promised {plan['kept']['value']:.3f} ({plan['kept']['low']:.3f} to "
+        f"{plan['kept']['high']:.3f}), confirmed {plan['confirmed']}; in truth "
+        f"{judged['kept']['value']:.3f}, covered {judged['covered']}\n"
+        f"  {plan['bytes_per_doc']['total']:.0f} bytes a document, text "
+        f"{plan['text_bytes_per_doc']:.0f}; {plan['seconds']:.0f} s, of processors "
+        f"{plan['processor_seconds']:.0f} s\n  {Path(where).name}"
+    )
+
+
+if __name__ == "__main__":
+    main()

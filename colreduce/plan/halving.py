@@ -1,0 +1,104 @@
+"""Successive halving: many arms on few queries, the better half of them on more.
+
+Better means: not beaten by another arm in both bytes and quality. Arms are counted off by fronts:
+those that nothing beats, then those that only the first front beats, and so on. Quality goes by two
+measures where there are judgements. Agreement with exact search tells arms apart on few queries,
+the metric says what users see; an arm stays in when it is in the better half by either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from colreduce.evaluate.report.points import front
+from colreduce.plan.bench import Tried
+from colreduce.plan.measure import Measure
+from colreduce.plan.pool import Pool
+from colreduce.plan.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an arm did in a round; the scores behind it are gone.
+
+    kept       share of exact search's metric
+    spread     its standard error over the queries
+    agreement  share of exact search's best ten
+    """
+
+    tried: Tried
+    kept: float
+    spread: float
+    agreement: float
+
+    @property
+    def bytes_per_doc(self) -> float:
+        """Return the bytes of vectors and models."""
+        return self.tried.bytes_per_doc
+
+
+def top_rows(
+    scores: NDArray[np.float32], rows: NDArray[np.int64], depth: int
+) -> list[NDArray[np.int64]]:
+    """Return the rows [depth] of the best scores of each query; never a hidden document's."""
+    depth = min(depth, scores.shape[1])
+    some = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+    found = []
+    for places, line in zip(some, scores, strict=True):
+        order = places[np.lexsort((places, -line[places]))]
+        found.append(rows[order[np.isfinite(line[order])]])
+    return found
+
+
+def standing(tried: Tried, pool: Pool, measure: Measure) -> Standing:
+    """Judge an arm by its scores on a pool."""
+    best = top_rows(tried.scores, pool.rows, measure.depth)
+    values = measure.values(best, pool.queries)
+    exact = measure.exact[pool.queries]
+    whole = max(float(exact.mean()), 1e-12)
+    kept = float(values.mean()) / whole
+    # The ratio's error by its linear part: what each query adds to the difference.
+    errors = values - kept * exact
+    spread = float(errors.std(ddof=1)) / whole / len(exact) ** 0.5
+    agreement = float(measure.agreement(best, pool.queries).mean())
+    return Standing(replace(tried, scores=tried.scores[:0]), kept, spread, agreement)
+
+
+def better_half(arms: Sequence[Standing], keep: int, target: Target, rest: float) -> list[Standing]:
+    """Return at most ``keep`` arms that are worth another round, in their order.
+
+    rest  bytes of a document that no arm can do without
+    """
+    affordable = [
+        one
+        for one in arms
+        if target.max_bytes is None or one.bytes_per_doc + rest <= 1.05 * target.max_bytes
+    ]
+    if target.keep is not None:
+        wanted = target.keep
+        hopeful = [one for one in affordable if one.kept + 2 * one.spread >= wanted]
+        affordable = hopeful or affordable
+    costs = [one.bytes_per_doc for one in affordable]
+    by_agreement = in_fronts(costs, [one.agreement for one in affordable])
+    by_metric = in_fronts(costs, [one.kept for one in affordable])
+    chosen: list[int] = []
+    for pair in zip(by_agreement, by_metric, strict=True):
+        for one in pair:
+            if one not in chosen and len(chosen) < keep:
+                chosen.append(one)
+    return [affordable[one] for one in sorted(chosen)]
+
+
+def in_fronts(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """Return all points, those that no other beats first, then those that only these beat."""
+    left, order = list(range(len(costs))), []
+    while left:
+        found = front([costs[one] for one in left], [values[one] for one in left])
+        some = [left[place] for place in found]
+        order += some
+        left = [one for one in left if one not in some]
+    return order

@@ -1,0 +1,49 @@
+"""A plan in sentences, the same ones on the screen and in the recipe file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from colreduce.evaluate.held_out import SENTENCES, SPANS
+from colreduce.evaluate.statistics import Interval
+from colreduce.plan.result import Plan
+from colreduce.plan.task import GIVEN, JUDGED
+
+KINDS: Mapping[str, str] = {
+    JUDGED: "judged queries",
+    GIVEN: "queries without judgements",
+    SENTENCES: "sentences of the documents in place of queries",
+    SPANS: "runs of the documents' vectors in place of queries",
+}
+
+
+def queries_in_words(plan: Plan) -> str:
+    """Say which queries chose, and which were held back."""
+    choosing, held_back = len(plan.halves.choosing), len(plan.halves.held_back)
+    return f"{choosing + held_back} {KINDS[plan.task.kind]}, {held_back} of them held back"
+
+
+def range_in_words(interval: Interval) -> str:
+    """Write a share with its bounds, in percent."""
+    return f"{interval.value:.1%} ({interval.low:.1%} to {interval.high:.1%})"
+
+
+def expected(plan: Plan) -> str:
+    """Say what the recipe is expected to keep and to lose, and whether that is what was wanted."""
+    kept = plan.settled.kept
+    lost = Interval(1 - kept.high, 1 - kept.value, 1 - kept.low)
+    said = (
+        f"It is expected to keep {range_in_words(kept)} of exact search's {plan.metric}, a loss of "
+        f"{range_in_words(lost)}, by the held-back queries; in brackets the interval at "
+        f"{plan.settled.level:.0%}."
+    )
+    return said if plan.settled.confirmed else f"{said} {_doubt(plan)}"
+
+
+def _doubt(plan: Plan) -> str:
+    if plan.settled.refused:
+        return (
+            "The held-back queries confirm none of the recipes that the others chose; this one is "
+            "the best by all queries."
+        )
+    return "Nothing that was tried comes up to what was wanted; this comes nearest."

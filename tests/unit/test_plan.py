@@ -1,0 +1,239 @@
+"""The planner: what it shares, whom it believes, and that its estimates are those of an index."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from colreduce.errors import BadInput
+from colreduce.evaluate.build import Corpus
+from colreduce.evaluate.embeddings import EmbeddingStore
+from colreduce.evaluate.progress import silent
+from colreduce.evaluate.statistics import Interval
+from colreduce.plan.bench import Bench
+from colreduce.plan.built import build, catalogue_bytes
+from colreduce.plan.choice import Choice, level_after
+from colreduce.plan.exact import exact_best
+from colreduce.plan.finders import make_finders
+from colreduce.plan.halving import in_fronts
+from colreduce.plan.measure import Measure
+from colreduce.plan.options import Halves, Option, halve, options
+from colreduce.plan.planner import plan_for
+from colreduce.plan.pool import make_pool
+from colreduce.plan.recipe_file import recipe_file
+from colreduce.plan.search import Size
+from colreduce.plan.space import Arm, Space
+from colreduce.plan.target import Target
+from colreduce.plan.task import JUDGED, NONE, Task
+from colreduce.ragged import Ragged
+from colreduce.recipe import Recipe
+
+DIM, DOCUMENTS, QUERIES = 24, 160, 40
+SMALL = (Size(12, 100, 60, 4, 4),)
+
+
+def vectors(seed: int = 0) -> tuple[Ragged, Ragged]:
+    """Documents about six of forty themes each, and queries about two that a document has."""
+    chance = torch.Generator().manual_seed(seed)
+    themes = torch.nn.functional.normalize(torch.randn(40, DIM, generator=chance), dim=1)
+    about = torch.randint(40, (DOCUMENTS, 6), generator=chance)
+
+    def noisy(tokens: torch.Tensor) -> torch.Tensor:
+        tokens = tokens + 0.2 * torch.randn(tokens.shape, generator=chance)
+        return torch.nn.functional.normalize(tokens, dim=1)
+
+    documents = [noisy(themes[some].repeat_interleave(3, 0)) for some in about]
+    queries = [noisy(themes[about[number, :3]]) for number in range(QUERIES)]
+    return Ragged.pack(documents), Ragged.pack(queries)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory) -> Task:
+    """A judged task: a query's own document is its answer."""
+    documents, queries = vectors()
+    store = EmbeddingStore(tmp_path_factory.mktemp("vectors"))
+    ids = [f"d{number:03}" for number in range(DOCUMENTS)]
+    names = [f"q{number:02}" for number in range(QUERIES)]
+    return Task(
+        name="themes",
+        kind=JUDGED,
+        corpus=Corpus(ids, store.write("themes", [documents], DOCUMENTS)),
+        queries=queries,
+        query_ids=names,
+        query_texts=[None] * QUERIES,
+        hidden=np.full(QUERIES, NONE, dtype=np.int64),
+        qrels={name: {ids[number]: 1} for number, name in enumerate(names)},
+        text_bytes=0,
+        encoder=None,
+    )
+
+
+@pytest.fixture(scope="module")
+def measure(task: Task) -> Measure:
+    return Measure(task, "nDCG@10", exact_best(task, 20, silent))
+
+
+def test_exact_search_is_every_score_sorted(task: Task):
+    best = exact_best(task, 10, silent)
+    documents, queries = vectors()
+    for query in (0, QUERIES - 1):
+        products = queries.unpack()[query] @ documents.tokens.T
+        scores = torch.stack([part.amax(1).sum() for part in products.split(18, dim=1)])
+        assert best[query].tolist() == scores.argsort(descending=True)[:10].tolist()
+
+
+def test_a_hidden_document_is_never_found(task: Task):
+    first = exact_best(task, 10, silent)[:, 0]
+    hidden = exact_best(replace(task, hidden=first), 10, silent)
+    assert not (hidden == first[:, None]).any()
+
+
+def test_a_pool_holds_what_is_learned_from_and_the_best_of_every_query(task: Task):
+    best = exact_best(task, 20, silent)
+    asked = np.arange(4)
+    pool = make_pool(task, best, asked, 80, seed=0, sample=30)
+    assert len(pool.learned) == 30
+    assert np.isin(best[asked, :10], pool.rows).all()
+    assert len(pool.documents) == len(pool.rows) < DOCUMENTS
+
+
+def test_arms_that_begin_alike_share_their_beginning(task: Task):
+    best = exact_best(task, 20, silent)
+    bench = Bench(make_pool(task, best, np.arange(8), 500, seed=0), seed=0, timed=False)
+    for codec in ("int8", "fp16", "rotate | int4"):
+        bench.scores(Arm(16, "", "ward", 3.0, codec))
+    made = {"pca(dim=16)", "ward(factor=3)", "rotate"}
+    assert {key[-1] for key in bench._made if key} == made
+    assert len(bench._made) == 1 + len(made)
+
+
+@pytest.mark.parametrize(
+    ("arm", "first_stage", "candidates", "apart"),
+    [
+        (Arm(16, "", "ward", 3.0, "int8"), "exhaustive", 0, 0.0),
+        (Arm(0, "", "cover", 6.0, "int4"), 'mean(store="fp16")', 100, 0.0),
+        # Behind a rotation distances that are nearly the same may change places by rounding.
+        (Arm(0, "", "cover", 6.0, "rotate | int4"), "exhaustive", 0, 0.03),
+    ],
+)
+def test_an_estimate_is_what_a_real_index_costs_and_answers(
+    task: Task, measure: Measure, arm: Arm, first_stage: str, candidates: int, apart: float
+):
+    every, best = np.arange(QUERIES), exact_best(task, 20, silent)
+    pool = make_pool(task, best, every, 500, seed=0)
+    tried = Bench(pool, seed=0, timed=True).scores(arm)
+    finders = make_finders(task, arm.prepare, 0, silent)
+    halves, catalogue = halve(QUERIES, 0), catalogue_bytes(task)
+    found = {
+        (one.first_stage, one.candidates): one
+        for one in options(tried, pool, finders, measure, halves, catalogue, 0)
+    }
+    option = found[first_stage, candidates]
+    built = build(task, option.recipe, measure, every, 0, silent)
+    assert np.abs(option.values - built.values).mean() <= apart
+    assert option.bytes_per_doc == pytest.approx(built.total, rel=0.08)
+    assert str(Recipe.parse(str(option.recipe))) == str(option.recipe)
+
+
+def test_fronts_are_counted_off_from_the_outside():
+    assert in_fronts([1, 2, 3, 2], [0.5, 0.7, 0.6, 0.6]) == [0, 1, 3, 2]
+
+
+def test_a_space_tries_stopwords_only_where_words_are_known():
+    assert {arm.prune for arm in Space(384, words=False).first()} == {""}
+    assert {arm.prune for arm in Space(384, words=True).first()} == {"", "stopwords"}
+    assert Space(48, words=True).widths == (0,)
+
+
+def test_a_neighbour_differs_in_one_thing():
+    arm = Arm(128, "", "ward", 6.0, "rotate | pq(parts=32)")
+    for near in Space(384, words=True).neighbours(arm):
+        pairs = [(getattr(arm, name), getattr(near, name)) for name in Arm.__slots__]
+        assert sum(one != other for one, other in pairs) == 1
+
+
+def test_halves_share_no_query():
+    halves = halve(41, seed=3)
+    assert sorted([*halves.choosing, *halves.held_back]) == list(range(41))
+
+
+def lucky(task: Task, measure: Measure, halves: Halves) -> list[Option]:
+    """Two recipes that the choosing queries like; the held-back ones like only the larger."""
+    lost = measure.exact.copy()
+    lost[halves.held_back] *= 0.5
+    chosen_by = Interval(0.98, 1.0, 1.02)
+    small = Arm(0, "", "first", 18.0, "binary")
+    large = Arm(0, "", "", 1.0, "int8")
+    return [
+        Option(small, "exhaustive", 0, 1.0, 100.0, 1.0, lost, 0.5, chosen_by),
+        Option(large, "exhaustive", 0, 18.0, 500.0, 1.0, measure.exact, 0.9, chosen_by),
+    ]
+
+
+def test_what_only_the_choosing_queries_like_is_refused(task: Task, measure: Measure):
+    halves = halve(QUERIES, 0)
+    choice = Choice(task, Target(keep=0.97), measure, halves, 0, silent)
+    settled = choice.settle(lucky(task, measure, halves))
+    assert settled.confirmed
+    assert str(settled.option.arm) == "int8"
+    [refused] = settled.refused
+    assert refused.kept.value == pytest.approx(0.5)
+    assert "50.0%, wanted 97.0%" in refused.reason
+    assert settled.level == level_after(1) == pytest.approx(0.975)
+
+
+def test_nothing_that_is_confirmed_is_said_and_the_best_is_taken(task: Task, measure: Measure):
+    halves = halve(QUERIES, 0)
+    choice = Choice(task, Target(keep=0.97), measure, halves, 0, silent)
+    settled = choice.settle(lucky(task, measure, halves)[:1])
+    assert not settled.confirmed
+
+
+def test_a_plan_keeps_its_bounds_on_a_real_index(task: Task):
+    found = plan_for(task, Target(max_bytes=700), sizes=SMALL)
+    assert found.settled.confirmed
+    assert found.settled.built.total <= 700
+    assert found.settled.kept.value > 0.6
+
+
+def test_a_plan_is_the_same_again_and_reads_back_from_its_file(task: Task):
+    first = plan_for(task, Target(keep=0.9), sizes=SMALL)
+    again = plan_for(task, Target(keep=0.9), sizes=SMALL)
+    assert str(first.recipe) == str(again.recipe)
+    assert first.settled.kept == again.settled.kept
+    text = recipe_file(first)
+    assert Recipe.from_toml(text) == first.recipe
+    assert "held back" in text
+    assert first.to_dict()["expected_loss"]["value"] == pytest.approx(1 - first.settled.kept.value)
+
+
+def test_without_judgements_a_plan_goes_by_agreement(task: Task):
+    found = plan_for(replace(task, qrels=None, kind="spans"), Target(keep=0.7), sizes=SMALL)
+    assert found.metric == "agreement@10"
+    assert found.exact == 1.0
+
+
+@pytest.mark.parametrize(
+    "bounds", [{}, {"keep": 0.0}, {"keep": 1.5}, {"max_bytes": -1}, {"max_ms": 0}]
+)
+def test_bounds_that_cannot_be_are_refused(bounds):
+    with pytest.raises(BadInput):
+        Target(**bounds)
+
+
+def test_a_source_with_too_few_documents_is_refused(tmp_path: Path):
+    from colreduce.plan.planner import plan
+
+    file = tmp_path / "few.npz"
+    np.savez(
+        file,
+        doc_ids=np.array(["a", "b"]),
+        doclens=np.array([2, 1]),
+        doc_vectors=np.eye(3, dtype=np.float32),
+    )
+    with pytest.raises(BadInput, match="2 queries"):
+        plan(file, keep=0.9, cache=False)
