@@ -38,7 +38,11 @@ COMMANDS = {
 }
 # The module of each command of our own.
 HERE = {
-    **{name: name for name in "demo search explain evaluate plan inspect export methods".split()},
+    **{
+        name: name
+        for name in ("demo", "search", "explain", "evaluate", "inspect", "export", "methods")
+    },
+    "plan": "plan",
     **dict.fromkeys(("delete", "get", "compact", "snapshot", "restore"), "live"),
     "verify": "verify",
 }
