@@ -106,9 +106,10 @@ def check_vectors(matrix: Matrix, field: str) -> Matrix:
             "numbers",
             field=field,
         )
-    if not norms.all():
+    if norms.min() < limits.LEAST_NORM:
         raise BadInput(
-            f"vector {int(np.argmin(norms))} is zero: it has no direction to compare", field=field
+            f"vector {int(np.argmin(norms))} is zero, or nearly: it has no direction to compare",
+            field=field,
         )
     if norms.max() > limits.NORM:
         raise BadInput(

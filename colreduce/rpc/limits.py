@@ -27,6 +27,7 @@ ID_BYTES = 256
 K = 1000  # documents returned for one query
 CANDIDATES = 10_000  # documents scored exactly for one query
 NORM = 1e4  # length of one vector
+LEAST_NORM = 1e-18  # below it single precision takes the square of a vector for zero
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 

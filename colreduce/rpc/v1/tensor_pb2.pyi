@@ -54,8 +54,8 @@ class Tokens(google.protobuf.message.Message):
     """The token vectors of one text: a matrix of `tokens` rows and `dim` columns, row by row.
 
     The server checks all of it before anything is computed: the length of the bytes, that every
-    value is finite, that no vector is zero or longer than 10,000. A violation is answered
-    INVALID_ARGUMENT and names the field.
+    value is finite, that no vector is shorter than 1e-18 or longer than 10,000. A violation is
+    answered INVALID_ARGUMENT and names the field.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
