@@ -18,6 +18,7 @@ from colreduce.evaluate.differences import worst_queries
 from colreduce.evaluate.encoders import RememberedEncoder
 from colreduce.evaluate.evaluation import Evaluation
 from colreduce.evaluate.external import External, read_external, run_row
+from colreduce.evaluate.hub import fetched, is_name
 from colreduce.evaluate.judged import Judged, parts_of, read_judged, read_judged_vectors
 from colreduce.evaluate.machine import machine
 from colreduce.evaluate.metrics import METRICS, Run, measures, write_run
@@ -118,7 +119,7 @@ def _read(
     given = [Path(one) for one in ([sources] if isinstance(sources, (str, Path)) else sources)]
     files = {"topics": _path(topics), "judged": _path(judgements)}
     found: list[Judged] = []
-    for source in given:
+    for source in (fetched(one) if is_name(one) else one for one in given):
         if source.suffix in (".npz", ".safetensors") and source.is_file():
             found.append(read_judged_vectors(source))
             continue

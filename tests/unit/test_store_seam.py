@@ -26,6 +26,7 @@ WRITES_FOR_PEOPLE = {
     "colreduce/cli/plan.py": "writes a recipe file",
     "colreduce/plan/built.py": "builds indexes to measure them, in folders that go again",
     "colreduce/evaluate/embeddings.py": "keeps the embeddings of a collection between runs",
+    "colreduce/evaluate/hub.py": "keeps public data sets between runs",
     "colreduce/evaluate/measure.py": "keeps exact scores beside the embeddings of a collection",
     "colreduce/evaluate/metrics.py": "writes TREC run files",
     "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
