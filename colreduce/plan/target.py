@@ -43,7 +43,7 @@ class Target:
     def __str__(self) -> str:
         parts = []
         if self.keep is not None:
-            parts.append(f"{self.keep:.4g} of exact search's quality")
+            parts.append(f"{100 * self.keep:.4g} % of exact search's quality")
         if self.max_bytes is not None:
             parts.append(f"at most {amount(self.max_bytes)} per document")
         if self.max_ms is not None:
