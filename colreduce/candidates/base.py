@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
@@ -50,6 +50,9 @@ class Documents:
 
 # An array that the store writes as it is, or a function that writes one file's bytes.
 Part: TypeAlias = "NDArray[Any] | Callable[[BinaryIO], None]"
+
+# The same, or an array that is too large to be held, as blocks of rows that follow each other.
+Moved: TypeAlias = "Part | Iterator[NDArray[Any]]"
 
 
 class Builder(Protocol):
@@ -106,7 +109,7 @@ class FirstStage(Method):
     @abstractmethod
     def merge(
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
-    ) -> Mapping[str, Part]:
+    ) -> Mapping[str, Moved]:
         """Make the parts of one segment out of some rows of several, in the order given.
 
         For compaction: documents are not encoded again, for what they were encoded from may not

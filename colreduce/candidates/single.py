@@ -17,6 +17,7 @@ from colreduce.candidates.base import (
     Documents,
     FirstStage,
     Found,
+    Moved,
     Part,
     Parts,
     Query,
@@ -91,7 +92,7 @@ class SingleVector(FirstStage):
 
     def merge(
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
-    ) -> Mapping[str, Part]:
+    ) -> Mapping[str, Moved]:
         """Let the store move its rows."""
         return self._store.merge(segments, _learned(state))
 

@@ -32,8 +32,9 @@ def merge(
                 full = f"{FIRST}{key}.{name}"
                 if callable(part):
                     writer.blob(full, part)
-                else:
-                    writer.append(full, part)
+                    continue
+                for block in [part] if isinstance(part, np.ndarray) else part:
+                    writer.append(full, block)
 
 
 class _OneByOne(Sequence[tuple[Parts, NDArray[np.int64]]]):

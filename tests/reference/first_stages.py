@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.candidates.base import Documents, FirstStage, Part, Parts
+from colreduce.candidates.base import Documents, FirstStage, Moved, Part, Parts
 from colreduce.method import State
 
 
-def opened(parts: dict[str, Part], documents: int) -> Parts:
+def opened(parts: Mapping[str, Moved], documents: int) -> Parts:
     """Return what a store would hand back: arrays and bytes that cannot be written to."""
     arrays, files = {}, {}
     for name, part in parts.items():
@@ -22,7 +22,8 @@ def opened(parts: dict[str, Part], documents: int) -> Parts:
             part(stream)
             files[name] = np.frombuffer(stream.getvalue(), np.uint8)
         else:
-            arrays[name] = np.array(part)
+            blocks = [part] if isinstance(part, np.ndarray) else list(part)
+            arrays[name] = np.concatenate(blocks)
             arrays[name].setflags(write=False)
     return Parts(arrays, files, documents)
 

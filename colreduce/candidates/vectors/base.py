@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.candidates.base import Found, Part, Parts
+from colreduce.candidates.base import Found, Moved, Part, Parts
 from colreduce.method import State
 
 Matrix: TypeAlias = "NDArray[np.float32]"
@@ -53,5 +53,5 @@ class VectorStore(ABC):
     @abstractmethod
     def merge(
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
-    ) -> Mapping[str, Part]:
+    ) -> Mapping[str, Moved]:
         """Make one segment's parts out of some rows of several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from colreduce.candidates.base import Found, Part, Parts, best, wanted_rows
+from colreduce.candidates.base import Found, Moved, Part, Parts, best, wanted_rows
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
 from colreduce.method import State
 
@@ -20,6 +20,9 @@ VECTORS, SCALES = "vectors", "scales"
 
 # Numbers compared at a time: a block that was turned into float32 is still in the cache.
 BLOCK_FLOATS = 1 << 18
+
+# Rows moved at a time.
+MOVED = 1024
 
 # Products of float32 that differ by less than this share of the largest may be equal.
 ROUNDING = 1e-5
@@ -44,18 +47,23 @@ class Flat(VectorStore):
 
     def merge(
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
-    ) -> Mapping[str, Part]:
+    ) -> Mapping[str, Moved]:
         """Copy the rows that stay."""
         return merge_rows(segments)
 
 
-def merge_rows(segments: Sequence[tuple[Parts, NDArray[np.int64]]]) -> dict[str, Part]:
+def merge_rows(segments: Sequence[tuple[Parts, NDArray[np.int64]]]) -> dict[str, Moved]:
     """Lay the kept rows of every array end to end."""
     names = {name for parts, _ in segments for name in parts.arrays}
-    return {
-        name: np.concatenate([parts.arrays[name][rows] for parts, rows in segments])
-        for name in sorted(names)
-    }
+    return {name: _rows_of(name, segments) for name in sorted(names)}
+
+
+def _rows_of(
+    name: str, segments: Sequence[tuple[Parts, NDArray[np.int64]]]
+) -> Iterator[NDArray[Any]]:
+    for parts, rows in segments:
+        for begin in range(0, max(len(rows), 1), MOVED):
+            yield parts.arrays[name][rows[begin : begin + MOVED]]
 
 
 def stored_rows(vectors: Matrix, dtype: str) -> dict[str, NDArray[Any]]:
