@@ -62,7 +62,7 @@ def make_pool(
         task,
         queries,
         rows,
-        task.documents.take(rows.tolist()),
+        task.documents.span(0, count) if len(rows) == count else task.documents.take(rows.tolist()),
         torch.from_numpy(np.searchsorted(rows, learned)),
     )
 

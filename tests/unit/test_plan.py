@@ -193,6 +193,28 @@ def test_nothing_that_is_confirmed_is_said_and_the_best_is_taken(task: Task, mea
     assert not settled.confirmed
 
 
+def test_a_bound_on_time_or_bytes_leaves_out_what_costs_more_by_estimate(
+    task: Task, measure: Measure
+):
+    halves = halve(QUERIES, 0)
+    small, large = lucky(task, measure, halves)
+    slow = replace(small, milliseconds=9.0)
+    choice = Choice(task, Target(max_bytes=300, max_ms=5), measure, halves, 0, silent)
+    assert choice.in_order([slow, large, small]) == [small]
+
+
+def test_of_recipes_that_are_alike_the_smallest_is_wanted_and_else_the_best(
+    task: Task, measure: Measure
+):
+    halves = halve(QUERIES, 0)
+    small, large = lucky(task, measure, halves)
+    better = replace(large, chosen_by=Interval(0.98, 1.001, 1.02))
+    best = replace(large, chosen_by=Interval(0.98, 1.01, 1.02))
+    choice = Choice(task, Target(max_bytes=1000), measure, halves, 0, silent)
+    assert choice.in_order([better, small]) == [small, better]
+    assert choice.in_order([small, best]) == [best, small]
+
+
 def test_a_plan_keeps_its_bounds_on_a_real_index(task: Task):
     found = plan_for(task, Target(max_bytes=700), sizes=SMALL)
     assert found.settled.confirmed
