@@ -238,7 +238,8 @@ class Index:
     ) -> list[list[Hit]]:
         """Search for several queries; texts among them are encoded together."""
         asked = self.ask(queries, k, candidates=candidates, exact=exact, filter=filter)
-        return [self._view.search(one) for one in asked]
+        view = self._view
+        return [view.search(one) for one in asked]
 
     def ask(
         self,
@@ -288,13 +289,13 @@ class Index:
 
     def get(self, ids: Iterable[str], *, vectors: bool = False) -> list[Document]:
         """Return stored documents; `NotFound` names an id that is not there."""
-        found = []
+        found, view = [], self._view  # another thread may put a newer one in its place
         for one in ids:
-            place = self._view.snapshot.find(one)
+            place = view.snapshot.find(one)
             if place is None:
                 raise NotFound(f"there is no document {one!r} in {self.path}")
-            segment = self._view.snapshot.segments[place[0]]
-            stored = self._view.segments[segment.name].vectors(place[1]) if vectors else None
+            segment = view.snapshot.segments[place[0]]
+            stored = view.segments[segment.name].vectors(place[1]) if vectors else None
             text = segment.text(place[1])
             found.append(Document(one, segment.metadata(place[1]), text, stored))
         return found

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 
@@ -144,3 +146,31 @@ def test_a_filter_that_cannot_be_read_is_explained(index):
     with pytest.raises(BadInput, match="wanted a value"):
         index.search(queries()[0], filter="n >")
     assert index.search(queries()[0], filter="n = 1000") == []
+
+
+def test_a_document_is_got_from_one_generation_while_others_compact(tmp_path):
+    with Index.create(tmp_path / "idx", recipe="fp32", dim=4) as index:
+        stop, wrong = threading.Event(), []
+
+        def get() -> None:
+            while not stop.is_set():
+                try:
+                    [found] = index.get(["last"], vectors=True)
+                    if found.id != "last" or found.metadata != {"last": True}:
+                        wrong.append(found)
+                except NotFound:
+                    continue
+                except Exception as problem:
+                    wrong.append(problem)
+
+        readers = [threading.Thread(target=get) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        for number in range(40):
+            index.add([f"d{number}"], embeddings=[torch.eye(4)])
+            index.add(["last"], embeddings=[torch.eye(4)], metadata=[{"last": True}])
+            index.compact()
+        stop.set()
+        for reader in readers:
+            reader.join()
+    assert wrong == []
