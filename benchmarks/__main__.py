@@ -31,6 +31,7 @@ RUNS = (
     "speed.reducers",
     "speed.maxsim",
     "speed.fde",
+    "speed.store",
     "peers",
 )
 
