@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,11 @@ def record_of(line: str, where: str) -> Record:
         raise BadData(f"{where}: not a whole JSON record ({error})") from error
     if not isinstance(given, dict):
         raise BadData(f"{where}: wanted a JSON object, got {type(given).__name__}")
+    return record_from(given, where)
+
+
+def record_from(given: Mapping[str, Any], where: str) -> Record:
+    """Return a record that was read already, or say what is wrong with it and ``where``."""
     name = given.get("_id", given.get("id"))
     if isinstance(name, int) and not isinstance(name, bool):
         name = str(name)

@@ -142,16 +142,20 @@ def index(
 ) -> None:
     """Build an index of SOURCE in a new folder.
 
-    SOURCE is a folder in BEIR's layout, a .jsonl file (packed or not) of documents with _id and
-    text, or with --vectors a .npz or .safetensors file of vectors or a folder of such files. It is
-    read twice and never held in memory. The index appears when it is finished. A build that was
-    stopped, by Ctrl-C, a crash or a full disk, keeps what it has finished: the same command goes on
-    with it, and the index comes out the same. 'colreduce inspect DIR' says how far it is.
+    SOURCE is a folder in BEIR's layout, a .jsonl file (packed or not) or a .parquet file of
+    documents with _id and text, a data set of the Hugging Face hub (OWNER/NAME), or with --vectors
+    a .npz, .safetensors or .parquet file of vectors, or a folder of such files. It is read twice
+    and never held in memory.
+
+    The index appears when it is finished. A build that was stopped, by Ctrl-C, a crash or a full
+    disk, keeps what it has finished: the same command goes on with it, and the index comes out the
+    same. 'colreduce inspect DIR' says how far it is.
 
     \b
     Examples:
       colreduce index scifact/ --out idx --encoder MODEL --recipe small
       colreduce index docs.jsonl.gz --out idx --encoder MODEL --memory 1GB --max-rejects 100
+      colreduce index BeIR/scifact:corpus --out idx --encoder MODEL
       colreduce index pages.npz --vectors --out idx --recipe "ward(factor=8) | int8"
     """
     none = encoder is None or encoder == "none"

@@ -9,20 +9,27 @@ from colreduce.errors import BadData
 from colreduce.evaluate.beir import BeirFolder
 from colreduce_indexer.sources.base import Bad, Batch, Documents, Source
 from colreduce_indexer.sources.lines import Texts
+from colreduce_indexer.sources.tables import SUFFIX, Parquet, hub_source
 from colreduce_indexer.sources.vectors import Vectors
 
 __all__ = ["Bad", "Batch", "Documents", "Source", "open_source"]
 
 
 def open_source(given: Path | str, *, vectors: bool) -> Source:
-    """Find out what a name stands for.
+    """Find out what a name stands for: a file, a folder, or a data set of the hub.
 
     vectors  it holds vectors, and nothing is encoded
     """
     path = Path(given)
+    name = str(given)
     if not path.exists():
-        raise BadData(f"there is no file or folder {path}")
-    name = str(path)
+        hub = hub_source(name, vectors=vectors)
+        if hub is None:
+            raise BadData(f"there is no file or folder {path}")
+        return hub
+    tables = [path] if path.suffix == SUFFIX else sorted(path.glob(f"*{SUFFIX}"))
+    if tables and not BeirFolder.is_one(path):
+        return Parquet(name, tables, vectors)
     if vectors:
         return Vectors(name, path)
     if path.is_dir():
@@ -36,5 +43,8 @@ def open_source(given: Path | str, *, vectors: bool) -> Source:
     if path.suffix in SUFFIXES:
         raise BadData(f"{path} holds vectors: name --vectors to index them")
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        raise BadData(f"{path}: wanted a .jsonl file, packed or not, or a folder in BEIR's layout")
+        raise BadData(
+            f"{path}: wanted a .jsonl file, packed or not, a .parquet file, or a folder in BEIR's "
+            "layout"
+        )
     return Texts(name, [path])

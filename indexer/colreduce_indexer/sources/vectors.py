@@ -32,8 +32,10 @@ class Vectors:
         for batch in vector_batches(self.path, TOGETHER, checked=False):
             left_out = min(max(start - number, 0), len(batch.ids))
             if left_out < len(batch.ids):
-                kept = slice(left_out, None)
-                yield vectors_batch(batch.ids[kept], batch.vectors.take(kept), number + left_out)
+                ids = batch.ids[left_out:]
+                numbers = range(number + left_out, number + len(batch.ids))
+                places = [f"document {one!r}" for one in ids]
+                yield vectors_batch(ids, batch.vectors.take(slice(left_out, None)), numbers, places)
             number += len(batch.ids)
 
     def state(self) -> list[list[Any]] | None:
@@ -44,11 +46,12 @@ class Vectors:
 def vectors_batch(
     ids: Sequence[str],
     vectors: Ragged,
-    first: int,
+    numbers: Sequence[int],
+    places: Sequence[str],
     texts: Sequence[str] | None = None,
     metadata: Sequence[Any] | None = None,
 ) -> Batch:
-    """Make a batch of documents whose vectors are looked at; ``first`` is the first's number."""
+    """Make a batch of documents whose ids and vectors are looked at."""
     wrong = _wrong(vectors)
     for row, one in enumerate(ids):
         try:
@@ -57,8 +60,6 @@ def vectors_batch(
                 wrong.setdefault(row, "has an id with a character that cannot be printed")
         except BadInput as problem:
             wrong.setdefault(row, f"cannot be named so: {problem}".removesuffix("."))
-    numbers = range(first, first + len(ids))
-    places = [f"document {one!r}" for one in ids]
     bad = [Bad(numbers[row], places[row], wrong[row]) for row in sorted(wrong)]
     kept = [row for row in range(len(ids)) if row not in wrong]
     return Batch(Documents(ids, numbers, places, texts, metadata, vectors).take(kept), bad)
