@@ -13,8 +13,8 @@ import grpc
 from colreduce.errors import BadInput
 from colreduce.rpc import limits
 
-# A failed call is tried again only when the server says that it did not begin with it. Upserts are
-# resumed by the client itself. No timeout stands here: gRPC would let it cut the one that a caller
+# A failed call is tried again when the server could not be reached or turned it away, and only one
+# that may be made twice without harm. Upserts are resumed by the client itself. No timeout stands here: gRPC would let it cut the one that a caller
 # gives.
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -23,7 +23,9 @@ SERVICE_CONFIG = {
         {
             "name": [
                 {"service": "colreduce.rpc.v1.Search"},
-                {"service": "colreduce.rpc.v1.Admin"},
+                {"service": "colreduce.rpc.v1.Admin", "method": "ListCollections"},
+                {"service": "colreduce.rpc.v1.Admin", "method": "Describe"},
+                {"service": "colreduce.rpc.v1.Admin", "method": "Compact"},
                 {"service": "colreduce.rpc.v1.Write", "method": "Delete"},
             ],
             "retryPolicy": {

@@ -105,8 +105,9 @@ class OpenIndexes:
         limits.check_name(name, "name")
         self._require_folder()
         with self._changing:
-            if name in self._collections or (self.root / name).exists():
+            if name in self._collections or (self.root / name).is_symlink():
                 raise AlreadyExists(f"there is a collection {name!r} already")
+            # A folder that holds anything is refused here, but for what a crash left of a creation.
             Index.create(
                 self.root / name,
                 recipe=recipe,

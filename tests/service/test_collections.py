@@ -77,8 +77,23 @@ def test_a_name_can_be_used_again_and_not_twice(client: Client, root: Path) -> N
     assert client.describe("x")["documents"] == 0
     client.add(["new"], embeddings=[EYE[:1]])
     (root / "taken").mkdir()
-    with pytest.raises(AlreadyExists):
-        client.create("taken", RECIPE, dim=DIM)
+    (root / "taken" / "notes.txt").write_text("not an index")
+    (root / "linked").symlink_to(root.parent / "copies")
+    for name in ("taken", "linked"):
+        with pytest.raises(AlreadyExists) as caught:
+            client.create(name, RECIPE, dim=DIM)
+        assert str(root) not in str(caught.value)
+    assert list((root.parent / "copies").iterdir()) == []
+
+
+def test_a_creation_that_was_cut_short_is_no_obstacle_to_the_next(
+    client: Client, root: Path
+) -> None:
+    (root / "papers" / "segments").mkdir(parents=True)
+    (root / "papers" / "LOCK").touch()
+    client.create("papers", RECIPE, dim=DIM)
+    client.add(["a"], embeddings=[EYE[:2]])
+    assert client.describe("papers")["documents"] == 1
 
 
 def test_a_snapshot_can_be_restored_and_its_name_is_the_servers_choice(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from colreduce_service.command import serve
+from colreduce_service.health_command import health
 from colreduce_service.settings import gather
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,8 +40,10 @@ def test_the_image_does_not_run_as_root_and_says_how_it_is() -> None:
     last_stage = DOCKERFILE.rsplit("\nFROM ", 1)[1]
     assert "\nUSER 10001\n" in last_stage
     assert "\nHEALTHCHECK " in last_stage
-    [check] = re.findall(r"CMD \[\"python\", \"-c\", \"(.*)\"\]", last_stage)
-    compile(check, "healthcheck", "exec")
+    [check] = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (\[.*\])", last_stage)
+    program, command, *arguments = json.loads(check)
+    assert (program, command) == ("colreduce", "health")
+    health.make_context("health", arguments)
 
 
 def test_everything_the_image_copies_is_sent_to_the_builder() -> None:
@@ -63,6 +66,8 @@ def test_compose_publishes_on_this_machine_only_and_cannot_change_the_index() ->
     assert [port.rsplit(":", 2)[0] for port in compose()["ports"]] == ["127.0.0.1"]
     assert compose()["volumes"][0].endswith(":ro")
     assert compose()["read_only"] is True
+    context = serve.make_context("serve", compose()["command"])
+    assert gather(context, None)[0].read_only is True
 
 
 def test_compose_file_is_accepted_by_docker_compose() -> None:
