@@ -17,7 +17,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from time import perf_counter, process_time
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -86,9 +86,9 @@ def truth(task: Task, plan: Plan) -> dict[str, Any]:
 
 
 def tell(what: str, done: int, total: int) -> None:
-    """Say what begins."""
-    if not done:
-        print(f"{perf_counter():.0f} {what}", file=sys.stderr, flush=True)
+    """Say what is done, a line for every step that is long."""
+    if not done or total < 100:
+        print(f"{process_time():.0f} s {what} {done} of {total}", file=sys.stderr, flush=True)
 
 
 def run(dataset: str, keep: float, blind: bool) -> dict[str, Any]:

@@ -154,7 +154,16 @@ def show_plan(screen: Screen, found: Plan) -> None:
     chosen, shown = found.settled.option, found.front()
     shown += [] if chosen in shown else [chosen]
     screen.table(
-        ["", "recipe", ">vectors", ">bytes/doc", f">{found.metric} of exact", ">top 10", ">search"],
+        [
+            "",
+            "recipe",
+            ">vectors",
+            ">bytes/doc",
+            f">{found.metric} of exact",
+            ">top 10",
+            ">believed",
+            ">search",
+        ],
         [
             (
                 "X" if one is chosen else "",
@@ -163,6 +172,7 @@ def show_plan(screen: Screen, found: Plan) -> None:
                 amount(one.bytes_per_doc),
                 range_in_words(one.chosen_by),
                 f"{one.agreement:.1%}",
+                f"{one.believed:.1%}",
                 f"{one.milliseconds:.1f} ms",
             )
             for one in shown

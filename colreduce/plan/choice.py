@@ -106,14 +106,14 @@ class Choice:
         held = [one for one in options if self.target.affords(one.bytes_per_doc, one.milliseconds)]
         keep = self.target.keep
         if keep is not None:
-            enough = [one for one in held if one.chosen_by.value >= keep]
+            enough = [one for one in held if one.believed >= keep]
             return sorted(enough, key=_size)
         if not held:
             return []
-        most = max(one.chosen_by.value for one in held)
-        alike = [one for one in held if one.chosen_by.value >= most - ALIKE]
-        others = [one for one in held if one.chosen_by.value < most - ALIKE]
-        return [*sorted(alike, key=_size), *sorted(others, key=lambda one: -one.chosen_by.value)]
+        most = max(one.believed for one in held)
+        alike = [one for one in held if one.believed >= most - ALIKE]
+        others = [one for one in held if one.believed < most - ALIKE]
+        return [*sorted(alike, key=_size), *sorted(others, key=lambda one: -one.believed)]
 
     def _is_another(self, option: Option, before: Option) -> bool:
         """Say whether a recipe is a choice of its own after one that was refused."""
@@ -155,7 +155,7 @@ class Choice:
         """Return the best there is, by all queries, when nothing was confirmed."""
         fits = [one for one in options if self.target.affords(one.bytes_per_doc, one.milliseconds)]
         if fits:
-            option = max(fits, key=lambda one: (one.values.mean(), -one.bytes_per_doc))
+            option = max(fits, key=lambda one: (self._by_all(one), -one.bytes_per_doc))
         elif self.target.max_bytes is not None:
             option = min(options, key=_size)
         else:
@@ -163,6 +163,11 @@ class Choice:
         built = self._build(option)
         others = [one for one in refused if one.option is not option]
         return Settled(option, built, self._kept(built.values, len(others)), False, others)
+
+    def _by_all(self, option: Option) -> float:
+        """Return what all queries together let one believe of a recipe."""
+        every = np.arange(len(self.task))
+        return self.measure.believed(option.values, option.agreement, every).value
 
     def _build(self, option: Option) -> Built:
         return build(

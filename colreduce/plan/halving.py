@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.evaluate.report.points import front
+from colreduce.plan.belief import Belief
 from colreduce.plan.bench import Tried
 from colreduce.plan.measure import Measure
 from colreduce.plan.pool import Pool
@@ -25,14 +26,12 @@ from colreduce.plan.target import Target
 class Standing:
     """How an arm did in a round; the scores behind it are gone.
 
-    kept       share of exact search's metric
-    spread     its standard error over the queries
+    believed   share of exact search's metric
     agreement  share of exact search's best ten
     """
 
     tried: Tried
-    kept: float
-    spread: float
+    believed: Belief
     agreement: float
 
     @property
@@ -58,14 +57,9 @@ def standing(tried: Tried, pool: Pool, measure: Measure) -> Standing:
     """Judge an arm by its scores on a pool."""
     best = top_rows(tried.scores, pool.rows, measure.depth)
     values = measure.values(best, pool.queries)
-    exact = measure.exact[pool.queries]
-    whole = max(float(exact.mean()), 1e-12)
-    kept = float(values.mean()) / whole
-    # The ratio's error by its linear part: what each query adds to the difference.
-    errors = values - kept * exact
-    spread = float(errors.std(ddof=1)) / whole / len(exact) ** 0.5
     agreement = float(measure.agreement(best, pool.queries).mean())
-    return Standing(replace(tried, scores=tried.scores[:0]), kept, spread, agreement)
+    believed = measure.believed(values, agreement, pool.queries)
+    return Standing(replace(tried, scores=tried.scores[:0]), believed, agreement)
 
 
 def better_half(arms: Sequence[Standing], keep: int, target: Target, rest: float) -> list[Standing]:
@@ -80,11 +74,13 @@ def better_half(arms: Sequence[Standing], keep: int, target: Target, rest: float
     ]
     if target.keep is not None:
         wanted = target.keep
-        hopeful = [one for one in affordable if one.kept + 2 * one.spread >= wanted]
+        hopeful = [
+            one for one in affordable if one.believed.value + 2 * one.believed.error >= wanted
+        ]
         affordable = hopeful or affordable
     costs = [one.bytes_per_doc for one in affordable]
     by_agreement = in_fronts(costs, [one.agreement for one in affordable])
-    by_metric = in_fronts(costs, [one.kept for one in affordable])
+    by_metric = in_fronts(costs, [one.believed.value for one in affordable])
     chosen: list[int] = []
     for pair in zip(by_agreement, by_metric, strict=True):
         for one in pair:

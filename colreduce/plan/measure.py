@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from colreduce.evaluate.metrics import measures, scored
 from colreduce.evaluate.rows import AGREEMENT
 from colreduce.evaluate.statistics import LEVEL, Interval, bootstrap_ratio
+from colreduce.plan.belief import Belief, tempered
 from colreduce.plan.task import Task
 
 # Hits that agreement looks at.
@@ -68,6 +69,18 @@ class Measure:
             there = best[best >= 0]  # a small corpus has no ten documents
             shares.append(np.isin(there, rows[:TOP]).mean() if len(there) else 1.0)
         return np.array(shares, dtype=np.float64)
+
+    def believed(
+        self, values: NDArray[np.float64], agreement: float, queries: NDArray[np.int64]
+    ) -> Belief:
+        """Return what to believe of a recipe's share of exact search's metric."""
+        exact = self.exact[queries]
+        whole = max(float(exact.mean()), 1e-12)
+        share = float(values.mean()) / whole
+        # The ratio's error by its linear part: what each query adds to the difference.
+        errors = values - share * exact
+        measured = Belief(share, float(errors.std(ddof=1)) / whole / len(exact) ** 0.5)
+        return measured if self._task.qrels is None else tempered(measured, agreement)
 
     def kept(
         self,

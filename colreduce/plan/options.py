@@ -48,7 +48,9 @@ class Option:
     """A whole recipe with what it costs, by estimate, and what it is worth.
 
     values     [queries] of the metric
+    agreement  share of exact search's best ten, over all queries
     chosen_by  share of exact search's metric on the choosing queries
+    believed   what that share is taken for when recipes are compared
     """
 
     arm: Arm
@@ -60,6 +62,7 @@ class Option:
     values: NDArray[np.float64]
     agreement: float
     chosen_by: Interval
+    believed: float
 
     @property
     def recipe(self) -> Recipe:
@@ -86,6 +89,11 @@ def options(
         for candidates in _counts(finder, count):
             rankings = _rankings(tried, pool, finder, candidates, measure.depth)
             values = measure.values(rankings, pool.queries)
+            agreements = measure.agreement(rankings, pool.queries)
+            chosen = values[halves.choosing]
+            belief = measure.believed(
+                chosen, float(agreements[halves.choosing].mean()), halves.choosing
+            )
             yield Option(
                 tried.arm,
                 finder.name,
@@ -94,8 +102,9 @@ def options(
                 tried.bytes_per_doc + finder.bytes_per_doc + catalogue,
                 OVERHEAD_MS + finder.milliseconds + _scoring(tried, pool, candidates or count),
                 values,
-                float(measure.agreement(rankings, pool.queries).mean()),
-                measure.kept(values[halves.choosing], halves.choosing, seed),
+                float(agreements.mean()),
+                measure.kept(chosen, halves.choosing, seed),
+                belief.value,
             )
 
 

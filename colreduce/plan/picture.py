@@ -19,7 +19,7 @@ def picture(plan: Plan) -> list[str]:
     """Draw every recipe that was measured; bytes grow to the right, by their logarithm."""
     shown = _worth_showing(plan)
     costs = [math.log(one.bytes_per_doc) for one in shown]
-    kept = [one.chosen_by.value for one in shown]
+    kept = [one.believed for one in shown]
     wanted = plan.target.keep
     left, right = min(costs), max(costs) + 1e-9
     low = min([*kept, *([wanted] if wanted else [])])
@@ -38,15 +38,15 @@ def picture(plan: Plan) -> list[str]:
     marks += [(CHOSEN, chosen)]
     for mark, one in marks:
         column = round((math.log(one.bytes_per_doc) - left) / (right - left) * (WIDTH - 1))
-        grid[line(one.chosen_by.value)][min(max(column, 0), WIDTH - 1)] = mark
+        grid[line(one.believed)][min(max(column, 0), WIDTH - 1)] = mark
     return [*_lines(grid, low, high), *_feet(shown, bool(wanted))]
 
 
 def _worth_showing(plan: Plan) -> list[Option]:
     """Leave out what is far below everything that anyone would want."""
-    best = max(one.chosen_by.value for one in plan.options)
-    floor = min(best - 0.12, plan.settled.option.chosen_by.value)
-    return [one for one in plan.options if one.chosen_by.value >= floor]
+    best = max(one.believed for one in plan.options)
+    floor = min(best - 0.12, plan.settled.option.believed)
+    return [one for one in plan.options if one.believed >= floor]
 
 
 def _lines(grid: Sequence[Sequence[str]], low: float, high: float) -> list[str]:

@@ -55,7 +55,7 @@ def _head(plan: Plan) -> Iterator[str]:
 
 
 def _kept(option: Option) -> str:
-    return f"{option.chosen_by.value:.1%} in {amount(option.bytes_per_doc)}"
+    return f"{option.believed:.1%} in {amount(option.bytes_per_doc)}"
 
 
 def _reduction(plan: Plan) -> str:
@@ -113,7 +113,7 @@ def _others(plan: Plan, what: str, of: Callable[[Option], str]) -> str:
 
 
 def _named(others: dict[str, Option]) -> str:
-    """List other choices with what the choosing queries kept of exact search."""
+    """List other choices with what the choosing queries let one believe of them."""
     if not others:
         return ""
     told = [f"{name} {_kept(one)}" for name, one in list(others.items())[-NAMED:]]

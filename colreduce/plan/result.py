@@ -59,9 +59,7 @@ class Plan:
             for one in self.options
             if self.target.max_ms is None or one.milliseconds <= self.target.max_ms
         ] or list(self.options)
-        found = front(
-            [one.bytes_per_doc for one in options], [one.chosen_by.value for one in options]
-        )
+        found = front([one.bytes_per_doc for one in options], [one.believed for one in options])
         return [options[one] for one in found]
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,6 +108,7 @@ def _option(option: Option) -> dict[str, Any]:
         "vectors_per_doc": option.vectors_per_doc,
         "search_ms": option.milliseconds,
         "kept": option.chosen_by.to_dict(),
+        "believed": option.believed,
         "agreement@10": option.agreement,
     }
 

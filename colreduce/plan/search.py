@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.evaluate.progress import Progress
+from colreduce.plan.belief import SUREST
 from colreduce.plan.bench import Bench
 from colreduce.plan.finders import Finder, make_finders
 from colreduce.plan.halving import Standing, better_half, standing
@@ -38,12 +39,12 @@ class Size:
     keep: int
 
 
-ROUNDS = (Size(30, 600, 256, 8, 6), Size(80, 1400, 512, 8, 8))
+ROUNDS = (Size(30, 600, 256, 8, 8), Size(80, 1400, 512, 8, 8))
 
 # Documents of the last pool: all of a small corpus, the best of every query in a large one.
 LAST_DOCUMENTS = 6000
 
-# Reductions that are tried on the last pool, each with every codec.
+# Reductions that are tried on the last pool, each with a few codecs.
 LAST_REDUCTIONS = 3
 
 # How likely an arm must be to keep what is wanted, for the cheapest such arm to be looked at.
@@ -123,13 +124,13 @@ class Search:
         return found
 
     def _last_arms(self, stood: Sequence[Standing], space: Space) -> list[Arm]:
-        """Choose few reductions, and try every codec on them."""
+        """Choose few reductions, and try the codecs that did well on them and the next ones."""
         leading = [one.tried.arm for one in self._leading(stood)]
         documents = len(self.task.documents)
         arms = [
             one
             for arm in _few_reductions(leading, LAST_REDUCTIONS)
-            for one in space.with_all_codecs(arm, documents)
+            for one in space.with_near_codecs(arm, documents)
         ]
         return list(dict.fromkeys(arms))
 
@@ -137,13 +138,13 @@ class Search:
         """Return arms in the order in which their reductions deserve the last round."""
         by_bytes = sorted(stood, key=lambda one: one.bytes_per_doc)
         if self.target.keep is None:
-            by_metric = sorted(stood, key=lambda one: -one.kept)
+            by_metric = sorted(stood, key=lambda one: -one.believed.value)
             by_agreement = sorted(stood, key=lambda one: -one.agreement)
             return [one for pair in zip(by_metric, by_agreement, strict=True) for one in pair]
         first = []
         for chance in LIKELY:
             hopeful = [one for one in by_bytes if _chance(one, self.target.keep) >= chance]
-            first += hopeful[:1] or sorted(stood, key=lambda one: -one.kept)[:1]
+            first += hopeful[:1] or sorted(stood, key=lambda one: -one.believed.value)[:1]
         # The one that is closest to exact search stands by for the case that all others fail.
         safest = max(stood, key=lambda one: one.agreement)
         return [*first, safest, *by_bytes]
@@ -190,6 +191,5 @@ def _few_reductions(arms: Sequence[Arm], most: int) -> list[Arm]:
 
 def _chance(one: Standing, wanted: float) -> float:
     """Return how likely an arm keeps what is wanted, its error taken as normal."""
-    if one.spread <= 0:
-        return float(one.kept >= wanted)
-    return 0.5 * math.erfc((wanted - one.kept) / one.spread / math.sqrt(2))
+    below = (wanted - one.believed.value) / max(one.believed.error, SUREST)
+    return 0.5 * math.erfc(below / math.sqrt(2))

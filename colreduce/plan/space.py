@@ -109,7 +109,9 @@ class Space:
             for prune, merger, factor in merged
             for codec in FIRST_CODECS
         ]
-        return [arm for arm in arms if self.has(arm)]
+        # A large one, whose neighbours are looked at when all these lose too much.
+        arms += [Arm(0, "", "ward", 2.0, codec) for codec in FIRST_CODECS]
+        return [arm for arm in dict.fromkeys(arms) if self.has(arm)]
 
     def neighbours(self, arm: Arm) -> list[Arm]:
         """Return the arms that differ from one by a single step: of factor, width or codec."""
@@ -122,9 +124,12 @@ class Space:
         found += [replace(arm, codec=CODECS[at]) for at in near]
         return [one for one in found if self.has(one)]
 
-    def with_all_codecs(self, arm: Arm, documents: int) -> list[Arm]:
-        """Return an arm with every codec in place of its own."""
-        codecs = (*CODECS, UNROTATED) if documents < FEW_DOCUMENTS else CODECS
+    def with_near_codecs(self, arm: Arm, documents: int) -> list[Arm]:
+        """Return an arm with its own codec, the next ones, and one without a rotation."""
+        place = CODECS.index(arm.codec)
+        codecs = [*CODECS[max(place - 1, 0) : place + 2]]
+        if documents < FEW_DOCUMENTS and f"rotate | {UNROTATED}" in codecs:
+            codecs.append(UNROTATED)
         arms = [replace(arm, codec=codec) for codec in codecs]
         return [one for one in arms if self.has(one)]
 

@@ -14,6 +14,7 @@ from colreduce.evaluate.build import Corpus
 from colreduce.evaluate.embeddings import EmbeddingStore
 from colreduce.evaluate.progress import silent
 from colreduce.evaluate.statistics import Interval
+from colreduce.plan.belief import Belief, tempered
 from colreduce.plan.bench import Bench
 from colreduce.plan.built import build, catalogue_bytes
 from colreduce.plan.choice import Choice, level_after
@@ -156,6 +157,14 @@ def test_a_neighbour_differs_in_one_thing():
         assert sum(one != other for one, other in pairs) == 1
 
 
+def test_few_queries_are_not_believed_over_what_agreement_says():
+    few, many = tempered(Belief(1.0, 0.05), 0.6), tempered(Belief(1.0, 0.005), 0.6)
+    assert few.value == pytest.approx(0.9674, abs=1e-4)  # guess 0.96 with an error of 0.024
+    assert many.value == pytest.approx(0.9983, abs=1e-4)
+    assert many.error < few.error < 0.024
+    assert tempered(Belief(0.9, 0.05), 1.0).value == pytest.approx(1.0, abs=2e-4)
+
+
 def test_halves_share_no_query():
     halves = halve(41, seed=3)
     assert sorted([*halves.choosing, *halves.held_back]) == list(range(41))
@@ -169,8 +178,8 @@ def lucky(task: Task, measure: Measure, halves: Halves) -> list[Option]:
     small = Arm(0, "", "first", 18.0, "binary")
     large = Arm(0, "", "", 1.0, "int8")
     return [
-        Option(small, "exhaustive", 0, 1.0, 100.0, 1.0, lost, 0.5, chosen_by),
-        Option(large, "exhaustive", 0, 18.0, 500.0, 1.0, measure.exact, 0.9, chosen_by),
+        Option(small, "exhaustive", 0, 1.0, 100.0, 1.0, lost, 0.5, chosen_by, 1.0),
+        Option(large, "exhaustive", 0, 18.0, 500.0, 1.0, measure.exact, 0.9, chosen_by, 1.0),
     ]
 
 
@@ -208,8 +217,7 @@ def test_of_recipes_that_are_alike_the_smallest_is_wanted_and_else_the_best(
 ):
     halves = halve(QUERIES, 0)
     small, large = lucky(task, measure, halves)
-    better = replace(large, chosen_by=Interval(0.98, 1.001, 1.02))
-    best = replace(large, chosen_by=Interval(0.98, 1.01, 1.02))
+    better, best = replace(large, believed=1.001), replace(large, believed=1.01)
     choice = Choice(task, Target(max_bytes=1000), measure, halves, 0, silent)
     assert choice.in_order([better, small]) == [small, better]
     assert choice.in_order([small, best]) == [best, small]
