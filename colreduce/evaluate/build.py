@@ -56,7 +56,7 @@ def build_index(
                 some = None if records is None else list(islice(records, len(block)))
                 batch.add(
                     corpus.ids[start:stop],
-                    None if some is None else [record.text for record in some],
+                    None if some is None else [_storable(record.text) for record in some],
                     embeddings=block,
                     metadata=None if some is None else [record.metadata for record in some],
                 )
@@ -65,6 +65,11 @@ def build_index(
         index.close()
         raise
     return index, dict(batch.seconds)
+
+
+def _storable(text: str) -> str:
+    """Return a text that can be written as UTF-8: halves of characters become question marks."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _texts_of(corpus: Corpus, numbers: list[int]) -> list[str | None] | None:

@@ -92,7 +92,13 @@ def evaluate(
         runs=[run_row(one, by_name[one.dataset], bool(recipes), seed) for one in external],
         averages=averages(contests, rows, names, seed),
         comparisons=compare(contests, names, seed),
-        worst=[one for each in contests for one in worst_queries(each, names[0], worst)],
+        worst=[
+            one
+            for each, some in zip(contests, outcomes, strict=True)
+            for one in worst_queries(
+                each, names[0], worst, {one.row.system: one.explained for one in some}
+            )
+        ],
         machine=machines[0] if machines else machine(),
         contests=contests,
     )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from colreduce.evaluate.explained import Explained, cutoff_of, fallen, ranks, worse
 from colreduce.evaluate.judged import Judged
-from colreduce.evaluate.metrics import Run, measures
-from colreduce.evaluate.significance import SAME
 from colreduce.evaluate.systems import Contest, System
-
-# How many ranks are looked at for metrics that have no cutoff.
-USUAL_CUTOFF = 10
 
 # Characters of a text that are shown.
 SHOWN = 400
@@ -39,6 +35,8 @@ class QueryDifference:
 
     lost     documents judged relevant that stand lower now, or no longer among the hits
     instead  documents that came into the first places and were not there before
+    why      what the query's tokens met in the first of the lost documents; None where that was
+             not found out, as for other systems' runs
     """
 
     dataset: str
@@ -51,6 +49,7 @@ class QueryDifference:
     after: float
     lost: Sequence[Moved] = field(default_factory=list)
     instead: Sequence[Moved] = field(default_factory=list)
+    why: Explained | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
@@ -59,38 +58,44 @@ class QueryDifference:
             **values,
             "lost": [one.to_dict() for one in self.lost],
             "instead": [one.to_dict() for one in self.instead],
+            "why": None if self.why is None else self.why.to_dict(),
         }
 
 
-def worst_queries(contest: Contest, metric: str, count: int) -> list[QueryDifference]:
+def worst_queries(
+    contest: Contest,
+    metric: str,
+    count: int,
+    explained: Mapping[str, Mapping[str, Explained]] | None = None,
+) -> list[QueryDifference]:
     """Return, system by system, the queries that lost most of a metric against the baseline.
 
     Of queries that lost as much, the first by id is first.
+
+    explained  for some systems, and some of their queries, why they lost a document
     """
     found = []
     for system in contest.systems[1:]:
-        before, after = contest.baseline.scores[metric], system.scores[metric]
-        gaps = sorted((after[query] - before[query], query) for query in before)
-        chosen = [query for gap, query in gaps[:count] if gap < -SAME]
-        found += [_difference(contest, system, metric, query) for query in chosen]
+        whys = (explained or {}).get(system.name, {})
+        for query in worse(contest.baseline.scores[metric], system.scores[metric], count):
+            one = _difference(contest, system, metric, query)
+            why = whys.get(query)
+            same = why is not None and bool(one.lost) and one.lost[0].id == why.id
+            found.append(replace(one, why=why if same else None))
     return _with_texts(contest.judged, found)
 
 
 def _difference(contest: Contest, system: System, metric: str, query: str) -> QueryDifference:
     baseline, judged = contest.baseline, contest.judged
-    cutoff = measures([metric])[0].params.get("cutoff") or USUAL_CUTOFF
-    old, new = _ranks(baseline.run, query), _ranks(system.run, query)
+    cutoff = cutoff_of(metric)
+    old, new = ranks(baseline.run, query), ranks(system.run, query)
     grades = judged.qrels[query]
 
     def moved(name: str) -> Moved:
         return Moved(name, grades.get(name), old.get(name), new.get(name))
 
     far = len(judged.documents) + 1  # behind every rank
-    lost = [
-        moved(name)
-        for name, rank in old.items()
-        if rank <= cutoff and grades.get(name, 0) > 0 and new.get(name, far) > rank
-    ]
+    lost = [moved(name) for name in fallen(old, new, grades, cutoff)]
     came = [name for name, rank in new.items() if rank <= cutoff and old.get(name, far) > cutoff]
     return QueryDifference(
         dataset=judged.name,
@@ -104,10 +109,6 @@ def _difference(contest: Contest, system: System, metric: str, query: str) -> Qu
         lost=lost,
         instead=[moved(name) for name in came[:3]],
     )
-
-
-def _ranks(run: Run, query: str) -> dict[str, int]:
-    return {name: rank for rank, (name, _) in enumerate(run.get(query, []), start=1)}
 
 
 def _with_texts(judged: Judged, found: Sequence[QueryDifference]) -> list[QueryDifference]:

@@ -20,7 +20,7 @@ from colreduce.evaluate.outcomes import OutcomeCache
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from colreduce.embed import Encoder
+    from colreduce.embed import Encoder, Reading
     from colreduce.ragged import Ragged
 
 
@@ -71,6 +71,13 @@ class RememberedEncoder:
     def queries(self, texts: Sequence[str], batch_size: int = 32) -> list[Tensor]:
         """Encode queries."""
         return self.loaded.queries(texts, batch_size)
+
+    def read(self, text: str, *, query: bool = False) -> Reading | None:
+        """Encode one text and say what each of its vectors stands for; None when unknown."""
+        from colreduce.embed import Reader
+
+        loaded = self.loaded
+        return loaded.read(text, query=query) if isinstance(loaded, Reader) else None
 
     def describe(self) -> str:
         """Say in one line what kind of model this is."""

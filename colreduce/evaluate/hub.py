@@ -115,7 +115,8 @@ def _from_hub(repository: str, configuration: str, split: str) -> Iterable[Mappi
         import datasets
     except ImportError as error:
         raise MissingDependency(
-            "data sets by name are read with `datasets`; install it with: pip install 'colreduce[hub]'"
+            "data sets by name are read with `datasets`; install it with: "
+            "pip install 'colreduce[hub]'"
         ) from error
     try:
         table: Iterable[Mapping[str, Any]] = datasets.load_dataset(

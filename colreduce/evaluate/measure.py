@@ -16,6 +16,7 @@ import torch
 from colreduce.evaluate.build import build_index
 from colreduce.evaluate.collection import with_vectors
 from colreduce.evaluate.embeddings import EmbeddingStore
+from colreduce.evaluate.explained import explain_worst
 from colreduce.evaluate.judge import Judge
 from colreduce.evaluate.judged import Judged
 from colreduce.evaluate.ledger import Ranking
@@ -62,12 +63,16 @@ def measure(
                 recipe,
                 encoder=collection.encoder,
                 seed=seed,
+                store_texts=collection.encoder is not None,  # so that losses can be explained
                 progress=progress,
             )
             with index:
                 row, run = judge.row(index, seconds)
+                why = explain_worst(
+                    index, judged.qrels, judged.queries, judge.exact_run, run, metrics[0]
+                )
         _save_exact(store, judge)
-        yield Outcome(row, run, judge.exact_run, about)
+        yield Outcome(row, run, judge.exact_run, about, why)
 
 
 def resolved(device: str) -> str:

@@ -17,10 +17,11 @@ import os
 import tempfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from colreduce.evaluate.explained import Explained
 from colreduce.evaluate.machine import code_digest, machine
 from colreduce.evaluate.metrics import Run
 from colreduce.evaluate.rows import Row
@@ -31,12 +32,16 @@ ENDING = ".outcome"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One recipe on one collection: the row, the rankings behind it, and exact search's."""
+    """One recipe on one collection: the row, the rankings behind it, and exact search's.
+
+    explained  why some queries lost a document
+    """
 
     row: Row
     run: Run
     exact: Run
     machine: Mapping[str, Any]
+    explained: Mapping[str, Explained] = field(default_factory=dict)
 
 
 def outcome_key(**depends: Any) -> str:
@@ -58,7 +63,9 @@ class OutcomeCache:
             return None
         try:
             row = replace(Row.from_dict(values["row"]), cached=True)
-            return Outcome(row, _run(values["run"]), _run(values["exact"]), values["machine"])
+            told = {one: Explained.from_dict(why) for one, why in values["explained"].items()}
+            runs = _run(values["run"]), _run(values["exact"])
+            return Outcome(row, *runs, values["machine"], told)
         except (KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -71,6 +78,7 @@ class OutcomeCache:
                 "run": outcome.run,
                 "exact": outcome.exact,
                 "machine": dict(outcome.machine),
+                "explained": {one: why.to_dict() for one, why in outcome.explained.items()},
             },
         )
 

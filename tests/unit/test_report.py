@@ -15,9 +15,9 @@ from colreduce.evaluate.compare import evaluate
 from colreduce.evaluate.evaluation import Evaluation
 from colreduce.evaluate.report import page, write_report
 from colreduce.evaluate.report.charts import Scale, log_ticks, ticks
-from colreduce.pages.markup import joined, tag
 from colreduce.evaluate.report.points import front, letter, points
 from colreduce.evaluate.report.words import headlines
+from colreduce.pages.markup import joined, tag
 from tests.chromium import Browser, chromium
 from tests.hashing_encoder import HashingEncoder
 
@@ -112,6 +112,21 @@ def read(path: Path) -> Reader:
     reader.close()
     assert reader.open == []
     return reader
+
+
+def test_a_lost_document_is_explained_token_by_token(found: Evaluation, written: Path) -> None:
+    explained = [one for one in found.worst if one.why is not None]
+    assert explained
+    text = read(written).text
+    for one in explained:
+        assert one.why is not None
+        assert one.why.note == ""
+        assert one.why.id == one.lost[0].id
+        assert f"add to the score of {one.why.id}" in text
+        falls = [(share.before or 0.0) - share.now for share in one.why.shares]
+        assert falls == sorted(falls, reverse=True)
+        assert all(share.token in (one.text or "").lower() or share.token in "<>"
+                   for share in one.why.shares)  # fmt: skip
 
 
 def test_the_report_holds_every_value_that_was_found(found: Evaluation, written: Path):

@@ -7,6 +7,7 @@ from typing import Any
 
 from colreduce.evaluate.differences import Moved, QueryDifference
 from colreduce.evaluate.evaluation import Evaluation
+from colreduce.evaluate.explained import Explained
 from colreduce.evaluate.report.charts import Scale, trade_off
 from colreduce.evaluate.report.points import Point, points, text_bytes
 from colreduce.evaluate.rows import AGREEMENT, EXACT, Loss, Row
@@ -335,7 +336,25 @@ def _query(one: QueryDifference) -> Html:
         tag("h4", told),
         tag("p", "Query ", from_data(one.query), ": ", fell, class_="quiet"),
         documents if rows else None,
+        None if one.why is None else _why(one.why),
     )
+
+
+def _why(why: Explained) -> Html:
+    """Show which tokens of the query add less to a lost document's score than they did."""
+    if why.note:
+        return tag("p", "Why ", from_data(why.id), " was lost is not known: ", why.note)
+    rows = [
+        (
+            from_data(one.token),
+            "-" if one.before is None else f"{one.before:.3f}",
+            f"{one.now:.3f}",
+            from_data(one.met),
+        )
+        for one in why.shares
+    ]
+    caption = f"What the query's tokens add to the score of {why.id}, those that fell most"
+    return table(caption, ["token", ">unreduced", ">now", "met, in the document"], rows)
 
 
 def _ranks(moved: Moved) -> tuple[str, str]:
