@@ -87,7 +87,7 @@ def truth(task: Task, plan: Plan) -> dict[str, Any]:
 
 def tell(what: str, done: int, total: int) -> None:
     """Say what is done, a line for every step that is long."""
-    if not done or total < 100:
+    if not done or "round" in what:
         print(f"{process_time():.0f} s {what} {done} of {total}", file=sys.stderr, flush=True)
 
 

@@ -47,6 +47,10 @@ LAST_DOCUMENTS = 6000
 # Reductions that are tried on the last pool, each with a few codecs.
 LAST_REDUCTIONS = 3
 
+# Products of numbers that scoring one arm by all queries may take in the last round: some twenty
+# seconds of a core. An arm that takes more is left out unless all do.
+LAST_PRODUCTS = 6e11
+
 # How likely an arm must be to keep what is wanted, for the cheapest such arm to be looked at.
 LIKELY = (0.5, 0.8)
 
@@ -125,14 +129,22 @@ class Search:
 
     def _last_arms(self, stood: Sequence[Standing], space: Space) -> list[Arm]:
         """Choose few reductions, and try the codecs that did well on them and the next ones."""
-        leading = [one.tried.arm for one in self._leading(stood)]
         documents = len(self.task.documents)
+        light = [one for one in stood if self._products(one) <= LAST_PRODUCTS]
+        least = sorted(stood, key=self._products)[:1]
+        leading = [one.tried.arm for one in self._leading(light or least)]
         arms = [
             one
             for arm in _few_reductions(leading, LAST_REDUCTIONS)
             for one in space.with_near_codecs(arm, documents)
         ]
         return list(dict.fromkeys(arms))
+
+    def _products(self, one: Standing) -> float:
+        """Return how many products of numbers it takes to score an arm in the last round."""
+        width = one.tried.arm.width or self.task.documents.dim
+        documents = min(len(self.task.documents), self.last_documents)
+        return one.tried.vectors * width * documents * len(self.task.queries.tokens)
 
     def _leading(self, stood: Sequence[Standing]) -> Sequence[Standing]:
         """Return arms in the order in which their reductions deserve the last round."""
