@@ -117,6 +117,12 @@ def source_options(function: F) -> F:
     "[default: where texts cannot be encoded again to find that out]",
 )
 @click.option(
+    "--keep-sample/--no-keep-sample",
+    default=None,
+    help="Keep some documents' vectors, so that 'verify --quality' can measure again.  "
+    "[default: where texts cannot be encoded again]",
+)
+@click.option(
     "--ledger/--no-ledger",
     default=None,
     help="Measure what every stage loses, on queries drawn from the documents.  "

@@ -239,7 +239,9 @@ def _make_pieces(
         read = threads.enter_context(
             ahead(lambda: windows(source, cuts, missing, plan.rejected, clock))
         )
-        given = threads.enter_context(ahead(lambda: encoded(read, encoder, plan.batch_size, clock)))
+        given = threads.enter_context(
+            ahead(lambda: encoded(read, encoder, plan.batch_size, making.index.dim, clock))
+        )
         passed = threads.enter_context(ahead(lambda: reduced(given, making.index.pipeline, clock)))
         for number in missing:
             teller.event("piece begun", {"piece": number})
@@ -331,7 +333,7 @@ def add_all(
             ahead(lambda: windows(source, cuts, every, found.rejected, clock))
         )
         given = threads.enter_context(
-            ahead(lambda: encoded(read, encoder, settings.batch_size, clock))
+            ahead(lambda: encoded(read, encoder, settings.batch_size, index.dim, clock))
         )
         for window in given:
             some = window.documents

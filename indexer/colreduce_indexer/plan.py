@@ -51,6 +51,7 @@ class Settings:
     seed: int = 0
     store_texts: bool = True
     store_assignment: bool | None = None
+    keep_sample: bool | None = None
     ledger: bool | None = None
     limit: int | None = None
     batch_size: int = 32
@@ -73,7 +74,7 @@ class Settings:
             seed=self.seed,
             store_texts=self.store_texts,
             store_assignment=self.store_assignment,
-            keep_sample=None,
+            keep_sample=self.keep_sample,
         )
 
 
@@ -206,6 +207,7 @@ def _told(config: Mapping[str, Any]) -> dict[str, Any]:
         "seed": config["seed"],
         "store texts": config["store_texts"],
         "store assignment": config["store_assignment"],
+        "keep sample": config.get("keep_sample"),
     }
 
 

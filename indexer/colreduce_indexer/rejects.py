@@ -42,6 +42,7 @@ class Rejects:
             {"record": bad.number, "place": bad.place, "reason": bad.reason}
             for _, bad in sorted(self.found.items())
         ]
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         with temporary.open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from colreduce.embed import Encoder
 from colreduce.errors import BadData
+from colreduce.index import limits
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce_indexer.sources import Documents, Source
@@ -124,9 +125,9 @@ def _check(block: Documents | None, count: int, wanted: NDArray[np.uint8], sourc
 
 
 def encoded(
-    stream: Iterator[Window], encoder: Encoder | None, batch_size: int, clock: Clock
+    stream: Iterator[Window], encoder: Encoder | None, batch_size: int, dim: int, clock: Clock
 ) -> Iterator[Window]:
-    """Give every document its vectors."""
+    """Give every document its vectors, and look at them."""
     for window in stream:
         some = window.documents
         with clock.running("encode"):
@@ -134,6 +135,7 @@ def encoded(
             if vectors is None:
                 assert encoder is not None, "texts need an encoder"
                 vectors = Ragged.concat(list(encoder.documents(some.texts or [], batch_size)))
+            limits.check_documents(vectors, dim, some.ids)
         yield Window(window.piece, some, window.last, vectors)
 
 

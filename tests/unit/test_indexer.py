@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from colreduce_indexer.sources import open_source
 from colreduce_indexer.stages import ahead
 
 from colreduce.errors import AlreadyExists, BadData, BadInput, Locked, NotAnIndex, Stopped
+from colreduce.evaluate.sample import reservoir
 from colreduce.index import Index
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
@@ -278,9 +280,9 @@ def test_a_build_that_showed_its_index_and_then_died_is_completed(
 
 def test_bad_records_are_left_out_and_told_in_a_file(tmp_path: Path):
     path = documents(tmp_path / "docs.jsonl", 40, '{"_id": 7.5}\n{"_id": "d3", "text": ""}\n')
-    built = run(path, tmp_path / "idx", max_rejects=2)
+    built = run(path, tmp_path / "new" / "idx", max_rejects=2)
     assert (built.rejected, built.description["documents"]) == (2, 40)
-    lines = (tmp_path / "idx.rejects.jsonl").read_text().splitlines()
+    lines = (tmp_path / "new" / "idx.rejects.jsonl").read_text().splitlines()
     told = [json.loads(line) for line in lines]
     assert [one["record"] for one in told] == [40, 41]
     assert [one["place"] for one in told] == [f"{path} line 41", f"{path} line 42"]
@@ -337,6 +339,42 @@ def test_amounts_of_memory_are_read_and_sizes_follow_from_them():
     assert window_size(passage, memory("2GB"), 256) == 256
     assert piece_size(passage, memory("2GB"), 256) == 2048
     assert segment_pieces(memory("2GB"), 2048) == 59
+
+
+class Broken(HashingEncoder):
+    """Gives vectors of no length for one document."""
+
+    broken = ""
+
+    def documents(self, texts: Iterable[str], batch_size: int = 32) -> Iterator[Ragged]:
+        for text in texts:
+            [batch] = super().documents([text])
+            factor = 0.0 if text.startswith(f"title{self.broken} ") else 1.0
+            yield batch.with_tokens(batch.tokens * factor)
+
+
+def test_vectors_that_an_encoder_gets_wrong_stop_the_build_and_name_the_document(tmp_path: Path):
+    path = documents(tmp_path / "docs.jsonl", 700)
+    drawn = set(reservoir(range(700), 512, 0))  # of which the methods learn
+    encoder = Broken()
+    encoder.broken = str(next(number for number in range(700) if number not in drawn))
+    with pytest.raises(BadInput, match=f"document 'd{encoder.broken}' has a vector of length 0"):
+        run(path, tmp_path / "idx", encoder, piece=16, ledger=False)
+    state = unfinished(tmp_path / "idx")
+    assert state is not None
+    assert sorted(state.done) == list(range(int(encoder.broken) // 16))
+
+
+def test_stages_work_at_the_same_time():
+    def slow(items: Iterable[int]) -> Iterator[int]:
+        for item in items:
+            time.sleep(0.05)
+            yield item
+
+    started = time.perf_counter()
+    with ahead(lambda: slow(range(12))) as first, ahead(lambda: slow(first)) as second:
+        assert list(slow(second)) == list(range(12))
+    assert time.perf_counter() - started < 0.75 * 3 * 12 * 0.05
 
 
 def test_a_stage_that_runs_ahead_waits_and_tells_what_broke_it():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from colreduce.embed.precomputed import SUFFIXES
 from colreduce.errors import BadData
+from colreduce.evaluate import hub
 from colreduce.evaluate.beir import BeirFolder
 from colreduce_indexer.sources.base import Bad, Batch, Documents, Source
 from colreduce_indexer.sources.lines import Texts
@@ -22,11 +23,13 @@ def open_source(given: Path | str, *, vectors: bool) -> Source:
     """
     path = Path(given)
     name = str(given)
+    if hub.is_name(path):  # one that `colreduce evaluate` knows by name, too
+        path = hub.fetched(path)
     if not path.exists():
-        hub = hub_source(name, vectors=vectors)
-        if hub is None:
+        stream = hub_source(name, vectors=vectors)
+        if stream is None:
             raise BadData(f"there is no file or folder {path}")
-        return hub
+        return stream
     tables = [path] if path.suffix == SUFFIX else sorted(path.glob(f"*{SUFFIX}"))
     if tables and not BeirFolder.is_one(path):
         return Parquet(name, tables, vectors)
