@@ -21,6 +21,7 @@ from colreduce_service.methods import RULES
 from colreduce.rpc import codec, limits
 from colreduce.rpc.v1 import admin_pb2, search_pb2, write_pb2
 from tests.service.running import DIM, Running, fill, unit_vectors
+from tests.service.tiers import note, size
 
 Code = grpc.StatusCode
 
@@ -57,7 +58,8 @@ def server(folder: Path) -> Iterator[Running]:
 
 
 def healthy(server: Running) -> bool:
-    with server.client(timeout=10) as client:
+    # Named, because a broken payload may have been a sound wish for another collection.
+    with server.client(collection="idx", timeout=10) as client:
         return client.health() == "SERVING" and len(client.search(np.eye(DIM), k=3)) == 3
 
 
@@ -120,7 +122,7 @@ def test_no_name_leads_out_of_the_folder(server: Running, folder: Path) -> None:
 
 
 def test_an_id_may_be_any_name_and_never_becomes_a_path(server: Running, folder: Path) -> None:
-    with server.client(timeout=20) as client:
+    with server.client(collection="idx", timeout=20) as client:
         ids = [name for name in names() if name.isprintable() and len(name.encode()) <= 256]
         client.add(ids, embeddings=[np.eye(DIM)[:1]] * len(ids))
         assert [one.id for one in client.get(ids)] == ids
@@ -140,10 +142,14 @@ def test_metadata_and_filters_that_nest_deep_are_refused(server: Running) -> Non
             write_pb2.UpsertRequest.SerializeToString,
             write_pb2.UpsertResponse.FromString,
         )
-        [answer] = upsert(iter([write_pb2.UpsertRequest(documents=[new])]), timeout=10)
+        [answer] = upsert(
+            iter([write_pb2.UpsertRequest(collection="idx", documents=[new])]), timeout=10
+        )
         assert answer.items[0].field == "documents[0].metadata_json"
         for text in (deep, deep[: 16 << 10], "(" * 16_000, "not " * 4_000, "a = 1 and " * 1_600):
-            sent = search_pb2.SearchRequest(query=query, filter=text).SerializeToString()
+            sent = search_pb2.SearchRequest(
+                collection="idx", query=query, filter=text
+            ).SerializeToString()
             code = call(channel, "/colreduce.rpc.v1.Search/Search", sent)
             assert code is Code.INVALID_ARGUMENT, text[:20]
 
@@ -178,6 +184,7 @@ def test_messages_at_the_limit_from_many_callers_at_once_fit_into_memory(server:
     # The others wait for their turn, and a slow one may have made room.
     assert set(codes) <= {Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED, Code.CANCELLED}
     assert codes.count(Code.INVALID_ARGUMENT) >= 8
+    note("P11", "64 messages of 8 MiB at once", peak_bytes=max(highest) - base)
     assert max(highest) - base < 512 * MEBI
     assert healthy(server)
 
@@ -238,11 +245,12 @@ def test_no_payload_ends_the_server_or_is_an_incident(server: Running) -> None:
     draw = random.Random(20)
     counted: dict[Code, int] = {}
     with grpc.insecure_channel(server.address) as channel:
-        for number in range(1_500):
+        for number in range(size(1_500, 50_000)):
             method = list(every)[number % len(every)]
             code = call(channel, method, broken(draw, every[method][0]))
             counted[code] = counted.get(code, 0) + 1
             assert code in DECLARED, (method, code)
+    note("P12", "broken payloads", codes={code.name: count for code, count in counted.items()})
     assert counted[Code.INVALID_ARGUMENT] > 300
     assert counted[Code.OK] > 50
     assert healthy(server)
@@ -252,7 +260,7 @@ def test_what_is_no_http_2_hurts_nobody(server: Running) -> None:
     host, port = server.address.rsplit(":", 1)
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
     draw = random.Random(21)
-    for number in range(300):
+    for number in range(size(300, 2_000)):
         with socket.create_connection((host, int(port)), timeout=5) as connection:
             start = preface if number % 2 else b""
             kind, length = draw.randrange(12), draw.randrange(1 << 14)
@@ -268,9 +276,11 @@ def test_streams_that_are_opened_and_cancelled_at_once_hurt_nobody(server: Runni
     base = memory(server)
     with grpc.insecure_channel(server.address) as channel:
         method = channel.unary_unary("/colreduce.rpc.v1.Search/Search")
-        for _ in range(2_000):
+        for _ in range(size(2_000, 10_000)):
             method.future(request, timeout=20).cancel()
         began = time.monotonic()
         assert healthy(server)
         assert time.monotonic() - began < 10
-    assert memory(server) - base < 64 * MEBI
+    grown = memory(server) - base
+    note("P12", "streams opened and cancelled", count=size(2_000, 10_000), grown_bytes=grown)
+    assert grown < 64 * MEBI

@@ -25,6 +25,7 @@ from colreduce import Client, Index
 from colreduce.rpc import codec
 from colreduce.rpc.v1 import search_pb2, search_pb2_grpc, write_pb2, write_pb2_grpc
 from tests.service.running import DIM, Running, fill, guarding, serving, unit_vectors, until
+from tests.service.tiers import note, size
 
 Code = grpc.StatusCode
 
@@ -107,7 +108,7 @@ def good(outcomes: list[tuple[Code, float]]) -> list[float]:
 def test_at_ten_times_the_capacity_most_of_it_is_still_used_and_answers_come_in_time(
     sleeping: str,
 ) -> None:
-    most = capacity(sleeping, 1.5)
+    most = capacity(sleeping, size(1.5, 5.0))
     assert most > 0.5 * WORKERS / SECONDS
     taken: list[float] = []
     stop = threading.Event()
@@ -121,11 +122,23 @@ def test_at_ten_times_the_capacity_most_of_it_is_still_used_and_answers_come_in_
 
     watching = threading.Thread(target=watch_health)
     watching.start()
-    seconds = 4.0
+    seconds = size(4.0, 30.0)
     outcomes = arrivals(sleeping, 10 * most, seconds)
     stop.set()
     watching.join()
     answered = good(outcomes)
+    note(
+        "P13",
+        "ten times the capacity",
+        capacity=most,
+        offered=len(outcomes) / seconds,
+        goodput=len(answered) / seconds,
+        share=len(answered) / seconds / most,
+        p50_ms=1e3 * statistics.median(answered),
+        p99_ms=1e3 * answered[int(0.99 * len(answered))],
+        health_p50_ms=1e3 * statistics.median(taken),
+        health_p99_ms=1e3 * sorted(taken)[int(0.99 * len(taken))],
+    )
     assert {code for code, _ in outcomes} == {Code.OK, Code.RESOURCE_EXHAUSTED}
     assert len(outcomes) > 5 * most * seconds
     assert len(answered) >= 0.8 * most * seconds
@@ -172,9 +185,10 @@ def test_nothing_is_worked_on_that_nobody_waits_for(heavy: Path) -> None:
         stub.Search(request, timeout=20)
         alone = processor_seconds(pid) - before
         assert alone > 0.05  # or the rest would show nothing
-        expiring = [stub.Search.future(request, timeout=0.05) for _ in range(30)]
+        count = size(30, 200)
+        expiring = [stub.Search.future(request, timeout=0.05) for _ in range(count)]
         wait_for(expiring)
-        gone = [stub.Search.future(request, timeout=20) for _ in range(30)]
+        gone = [stub.Search.future(request, timeout=20) for _ in range(count)]
         time.sleep(0.05)
         for call in gone:
             call.cancel()
@@ -182,8 +196,11 @@ def test_nothing_is_worked_on_that_nobody_waits_for(heavy: Path) -> None:
         time.sleep(0.1 + alone)  # one block of vectors may be under way
         idle = processor_seconds(pid)
         time.sleep(0.5)
-        assert processor_seconds(pid) - idle < 0.15
-        assert idle - before < 30 * alone  # and not that of sixty searches
+        left = processor_seconds(pid) - idle
+        note("P14", "expired and cancelled", count=2 * count, alone_s=alone, all_s=idle - before)
+        note("P14", "half a second later", processor_s=left)
+        assert left < 0.15
+        assert idle - before < count * alone  # and not that of twice as many searches
         assert len(stub.Search(request, timeout=20).hits) == 1
 
 
@@ -213,6 +230,13 @@ def test_slow_callers_hurt_nobody_and_are_sent_away(
             unsent = [_unsent(channel, stop) for _ in range(30)]
             unread = [_unread(channel, stop) for _ in range(8)]
             meanwhile = fast_answers(server.listening, 40)
+            note(
+                "P17",
+                "ordinary searches beside slow callers",
+                before_p50_ms=1e3 * statistics.median(base),
+                beside_p50_ms=1e3 * statistics.median(meanwhile),
+                beside_most_ms=1e3 * max(meanwhile),
+            )
             assert statistics.median(meanwhile) <= max(5 * statistics.median(base), 0.5)
             assert max(meanwhile) < 2.0
             until(lambda: all(call.done() for call in unsent))

@@ -16,13 +16,14 @@ from colreduce.errors import ColreduceError, Unavailable
 from colreduce.results import Document
 from colreduce.rpc import upload
 from tests.service.running import DIM, fill
+from tests.service.tiers import note, size
 
 EYE = np.eye(DIM, dtype=np.float32)
 RECIPE = "fp32 | exhaustive | maxsim"
 
 # How often both replicas are started again, and the seconds between: twice what a client waits
 # before it connects again.
-ROUNDS, BETWEEN = 2, 2.0
+ROUNDS, BETWEEN = size(2, 30), 2.0
 
 
 def started(path: Path, listen: str = "127.0.0.1:0", **settings: object) -> Server:
@@ -64,6 +65,14 @@ def test_no_caller_notices_that_replicas_are_started_again_one_after_the_other(
         caller.join()
     for one in replicas:
         one.drain()
+    note(
+        "P15",
+        "two replicas started again in turn",
+        restarts=2 * ROUNDS,
+        calls=sum(answered),
+        errors=len(failed),
+        cut_off=cut_off,
+    )
     assert failed == []
     assert cut_off == 0
     assert min(answered) > 20
