@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -32,9 +31,9 @@ from colreduce.plan.built import build
 from colreduce.plan.exact import exact_best
 from colreduce.plan.measure import Measure
 from colreduce.plan.planner import DEPTH, METRIC, QUERIES, plan_for
-from colreduce.plan.result import Plan
 from colreduce.plan.target import Target
 from colreduce.plan.task import Task, load_task
+from colreduce.recipe import Recipe
 
 # The split to plan on; None for every other query of the test split.
 SPLITS = {"scifact": "train", "nfcorpus": "dev", "cranfield": None}
@@ -67,11 +66,11 @@ def tasks(dataset: str, store: EmbeddingStore, blind: bool) -> tuple[Task, Task]
     return load(split, QUERIES), judges
 
 
-def truth(task: Task, plan: Plan) -> dict[str, Any]:
+def truth(task: Task, plan: dict[str, Any]) -> dict[str, Any]:
     """Measure a plan's recipe on queries that had no part in it."""
-    measure = Measure(task, METRIC, exact_best(task, DEPTH, silent))
-    every = np.arange(len(task))
-    built = build(task, plan.recipe, measure, every, SEED, silent)
+    measure = Measure(task, METRIC, exact_best(task, DEPTH, tell))
+    recipe, every = Recipe.parse(plan["recipe"]), np.arange(len(task))
+    built = build(task, recipe, measure, every, SEED, silent)
     kept = bootstrap_ratio(built.values, measure.exact, SEED)
     return {
         "queries": len(task),
@@ -79,7 +78,7 @@ def truth(task: Task, plan: Plan) -> dict[str, Any]:
         "exact": float(measure.exact.mean()),
         "value": float(built.values.mean()),
         "kept": kept.to_dict(),
-        "covered": plan.settled.kept.covers(kept.value),
+        "covered": plan["kept"]["low"] <= kept.value <= plan["kept"]["high"],
         "bytes_per_doc": built.bytes_per_doc,
         "search_ms": built.milliseconds,
     }
@@ -91,25 +90,19 @@ def tell(what: str, done: int, total: int) -> None:
         print(f"{process_time():.0f} s {what} {done} of {total}", file=sys.stderr, flush=True)
 
 
-def run(dataset: str, keep: float, blind: bool) -> dict[str, Any]:
-    """Plan for one collection and judge the plan."""
-    with embedding_store(True) as store:
-        planned, judges = tasks(dataset, store, blind)
-        processor = process_time()
-        plan = plan_for(planned, Target(keep=keep), seed=SEED, progress=tell)
-        processor = process_time() - processor
-        found = plan.to_dict()
-        options = [one for one in found.pop("options") if one["front"]]
-        return {
-            "dataset": dataset,
-            "keep": keep,
-            "blind": blind,
-            "planned_on": "documents" if blind else SPLITS[dataset] or "half of test",
-            "plan": {**found, "processor_seconds": processor, "load": os.getloadavg()[0]},
-            "front": options,
-            "truth": truth(judges, plan),
-            "machine": common.machine(),
-        }
+def planned(task: Task, keep: float) -> dict[str, Any]:
+    """Plan for one collection; return what is kept of it."""
+    processor = process_time()
+    found = plan_for(task, Target(keep=keep), seed=SEED, progress=tell).to_dict()
+    processor = process_time() - processor
+    options = [one for one in found.pop("options") if one["front"]]
+    return {
+        **found,
+        "front": options,
+        "processor_seconds": processor,
+        "load": os.getloadavg()[0],
+        "machine": common.machine(),
+    }
 
 
 HEAD = """# Plans and what came of them
@@ -131,7 +124,7 @@ def write_report() -> None:
     lines = []
     for dataset in SPLITS:
         for row in (common.load(f"plan-{dataset}") or {"rows": []})["rows"]:
-            plan, judged = row["plan"], row["truth"]
+            plan, judged = row["plan"], row.get("truth")
             recipe = plan["recipe"].replace("|", "\\|")
             cells = (
                 f"{dataset}, {plan['documents']:,}",
@@ -141,9 +134,9 @@ def write_report() -> None:
                 share(plan["kept"]),
                 ("yes" if plan["confirmed"] else "no")
                 + (f", after {len(plan['refused'])} refused" if plan["refused"] else ""),
-                f"{share(judged['kept'])} of {judged['metric']}",
-                "yes" if judged["covered"] else "no",
-                f"{judged['bytes_per_doc']['total']:,.0f}",
+                f"{share(judged['kept'])} of {judged['metric']}" if judged else "not judged",
+                ("yes" if judged["covered"] else "no") if judged else "-",
+                f"{plan['bytes_per_doc']['total']:,.0f}",
                 f"{plan['text_bytes_per_doc']:,.0f}",
                 f"{plan['seconds']:.0f} ({plan['processor_seconds']:.0f})",
             )
@@ -171,22 +164,25 @@ def main() -> None:
 
 
 def measure(asked: argparse.Namespace) -> None:
-    """Plan for one collection, judge the plan, keep the result and print it."""
-    name = f"plan-{asked.dataset}"
-    kept = common.load(name) or {"rows": []}
-    row = run(asked.dataset, asked.keep, asked.blind)
-    same = (asked.keep, asked.blind)
-    kept["rows"] = [*(one for one in kept["rows"] if (one["keep"], one["blind"]) != same), row]
-    where = common.save(name, kept)
-    plan, judged = row["plan"], row["truth"]
-    print(
+    """Plan for one collection and keep the plan; then judge it, and keep that, too."""
+    name, blind = f"plan-{asked.dataset}", asked.blind
+    row: dict[str, Any] = {"dataset": asked.dataset, "keep": asked.keep, "blind": blind}
+    rows = (common.load(name) or {"rows": []})["rows"]
+    others = [one for one in rows if (one["keep"], one["blind"]) != (asked.keep, blind)]
+    with embedding_store(True) as store:
+        task, judges = tasks(asked.dataset, store, blind)
+        row["planned_on"] = "documents" if blind else SPLITS[asked.dataset] or "half of test"
+        row["plan"] = plan = planned(task, asked.keep)
+        common.save(name, {"rows": [*others, row]})
+        row["truth"] = judged = truth(judges, plan)
+        common.save(name, {"rows": [*others, row]})
+    sys.stdout.write(
         f"{asked.dataset}: {plan['recipe']}\n"
-        f"  promised {plan['kept']['value']:.3f} ({plan['kept']['low']:.3f} to "
-        f"{plan['kept']['high']:.3f}), confirmed {plan['confirmed']}; in truth "
-        f"{judged['kept']['value']:.3f}, covered {judged['covered']}\n"
+        f"  promised {share(plan['kept'])}, confirmed {plan['confirmed']}; in truth "
+        f"{share(judged['kept'])}, covered {judged['covered']}\n"
         f"  {plan['bytes_per_doc']['total']:.0f} bytes a document, text "
         f"{plan['text_bytes_per_doc']:.0f}; {plan['seconds']:.0f} s, of processors "
-        f"{plan['processor_seconds']:.0f} s\n  {Path(where).name}"
+        f"{plan['processor_seconds']:.0f} s\n"
     )
 
 

@@ -8,6 +8,7 @@ the metric says what users see; an arm stays in when it is in the better half by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -62,16 +63,17 @@ def standing(tried: Tried, pool: Pool, measure: Measure) -> Standing:
     return Standing(replace(tried, scores=tried.scores[:0]), believed, agreement)
 
 
-def better_half(arms: Sequence[Standing], keep: int, target: Target, rest: float) -> list[Standing]:
+def better_half(
+    arms: Sequence[Standing], keep: int, target: Target, rest: float, *, last: bool
+) -> list[Standing]:
     """Return at most ``keep`` arms that are worth another round, in their order.
 
     rest  bytes of a document that no arm can do without
+    last  whether no neighbours will be looked at any more, which may be smaller
     """
-    affordable = [
-        one
-        for one in arms
-        if target.max_bytes is None or one.bytes_per_doc + rest <= 1.05 * target.max_bytes
-    ]
+    most = (target.max_bytes or math.inf) * (1.05 if last else 2.0)
+    smallest = sorted(arms, key=lambda one: one.bytes_per_doc)[:keep]
+    affordable = [one for one in arms if one.bytes_per_doc + rest <= most] or smallest
     if target.keep is not None:
         wanted = target.keep
         hopeful = [
@@ -81,8 +83,11 @@ def better_half(arms: Sequence[Standing], keep: int, target: Target, rest: float
     costs = [one.bytes_per_doc for one in affordable]
     by_agreement = in_fronts(costs, [one.agreement for one in affordable])
     by_metric = in_fronts(costs, [one.believed.value for one in affordable])
+    # Fronts begin with the cheapest. The two that lose least stay in whatever they cost.
+    safest = max(range(len(costs)), key=lambda one: affordable[one].agreement)
+    surest = max(range(len(costs)), key=lambda one: affordable[one].believed.value)
     chosen: list[int] = []
-    for pair in zip(by_agreement, by_metric, strict=True):
+    for pair in [(safest, surest), *zip(by_agreement, by_metric, strict=True)]:
         for one in pair:
             if one not in chosen and len(chosen) < keep:
                 chosen.append(one)

@@ -103,12 +103,13 @@ class Search:
             arms = _few_reductions(arms, size.reductions)
             stood = self._stand(arms, pool, f"round {number}: trying recipes")
             rounds.append(Round(len(arms), len(pool.queries), len(pool.rows)))
-            stood = better_half(stood, size.keep, self.target, self.catalogue)
+            last = number == len(self.sizes)
+            stood = better_half(stood, size.keep, self.target, self.catalogue, last=last)
             leading = [one.tried.arm for one in self._leading(stood)]
             near = [one for arm in leading for one in space.neighbours(arm)]
             arms = list(dict.fromkeys([*leading, *near]))
-        found, last = self._options(self._last_arms(stood, space))
-        return Searched(found, [*rounds, last])
+        found, final = self._options(self._last_arms(stood, space))
+        return Searched(found, [*rounds, final])
 
     def _pool(self, size: Size) -> Pool:
         """Ask some of the choosing queries; the first ones of a shuffled order."""

@@ -230,6 +230,13 @@ def test_a_plan_keeps_its_bounds_on_a_real_index(task: Task):
     assert found.settled.kept.value > 0.6
 
 
+def test_a_bound_that_nothing_holds_is_said_with_the_smallest_there_is(task: Task):
+    found = plan_for(task, Target(max_bytes=5), sizes=SMALL)
+    assert not found.settled.confirmed
+    assert found.settled.option.bytes_per_doc == min(one.bytes_per_doc for one in found.options)
+    assert "comes nearest" in recipe_file(found).replace("\n# ", " ")
+
+
 def test_a_plan_is_the_same_again_and_reads_back_from_its_file(task: Task):
     first = plan_for(task, Target(keep=0.9), sizes=SMALL)
     again = plan_for(task, Target(keep=0.9), sizes=SMALL)
