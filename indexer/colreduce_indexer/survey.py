@@ -8,17 +8,22 @@ remembered, to find ids that come twice; of every block a digest.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import mmap
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from colreduce.errors import BadData
 from colreduce.evaluate.sample import SAMPLE, Draw
+from colreduce.ragged import Ragged
+from colreduce.store import tensors
 from colreduce.store.layout import to_json
 from colreduce_indexer.rejects import Rejects
 from colreduce_indexer.sources import Bad, Documents, Source
@@ -114,6 +119,37 @@ def _without(documents: Documents, left_out: frozenset[int]) -> Documents:
     return documents.take([row for row, number in numbers if number not in left_out])
 
 
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """One document of the sample, its vectors in memory that nothing else shares.
+
+    The sample lasts while large blocks come and go. A document that lay between two of these would
+    keep the room around it from being used again: 512 of them, a gigabyte.
+    """
+
+    documents: Documents
+    vectors: mmap.mmap | None
+
+    @classmethod
+    def of(cls, one: Documents) -> Apart:
+        """Copy a document out of its block."""
+        if one.vectors is None:
+            return cls(one, None)
+        names = ("tokens", "lengths", *one.vectors.known)
+        data = tensors.dump({name: getattr(one.vectors, name).numpy() for name in names})
+        memory = mmap.mmap(-1, len(data))
+        memory.write(data)
+        return cls(dataclasses.replace(one, vectors=None), memory)
+
+    def back(self) -> Documents:
+        """Return the document."""
+        if self.vectors is None:
+            return self.documents
+        arrays = tensors.load(self.vectors, self.documents.ids[0])
+        known = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        return dataclasses.replace(self.documents, vectors=Ragged(**known))
+
+
 @dataclass
 class _Reading:
     """What is gathered while a source is read."""
@@ -124,7 +160,7 @@ class _Reading:
     starts: list[int] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     hashes: array[int] = field(default_factory=lambda: array("Q"))
-    drawn: dict[int, tuple[int, Documents]] = field(default_factory=dict)
+    drawn: dict[int, tuple[int, Apart]] = field(default_factory=dict)
 
     def see(self, documents: Documents) -> None:
         """Take in one block."""
@@ -135,7 +171,8 @@ class _Reading:
         self.hashes.extend(map(_hash, documents.ids))
         for row in range(len(documents)):
             if (place := self.draw.next()) is not None:
-                self.drawn[place] = (self.count + row, documents.take(slice(row, row + 1)))
+                one = Apart.of(documents.take(slice(row, row + 1)))
+                self.drawn[place] = (self.count + row, one)
         self.count += len(documents)
 
     def repeated(self, source: Source, left_out: frozenset[int]) -> list[Bad]:
@@ -165,7 +202,7 @@ class _Reading:
         """Return what was found."""
         if not self.count:
             raise BadData(f"{source.name}: there are no documents in the source")
-        drawn = [one for _, one in sorted(self.drawn.values(), key=lambda pair: pair[0])]
+        drawn = [one.back() for _, one in sorted(self.drawn.values(), key=lambda pair: pair[0])]
         digests = np.frombuffer(b"".join(self.digests), np.uint8).reshape(-1, 32)
         starts = np.array(self.starts, np.int64)
         sample = Documents.joined(drawn)
