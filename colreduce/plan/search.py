@@ -47,9 +47,9 @@ LAST_DOCUMENTS = 6000
 # Reductions that are tried on the last pool, each with a few codecs.
 LAST_REDUCTIONS = 3
 
-# Products of numbers that scoring one arm by all queries may take in the last round: some twenty
+# Products of numbers that scoring one arm by all queries may take in the last round: some fifteen
 # seconds of a core. An arm that takes more is left out unless all do.
-LAST_PRODUCTS = 6e11
+LAST_PRODUCTS = 4e11
 
 # How likely an arm must be to keep what is wanted, for the cheapest such arm to be looked at.
 LIKELY = (0.5, 0.8)
