@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -16,10 +17,23 @@ from colreduce_service.admission import Admission
 from colreduce_service.deadline import Deadline
 from colreduce_service.methods import Rule
 
+if TYPE_CHECKING:
+    from colreduce.index import Hit
+    from colreduce.index.search import Asked, View
+
 # The header in which a caller may name its request, and in which the name is returned.
 REQUEST_ID = "x-request-id"
 
 _PROPER_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """One search that was answered, for whoever wants to look at it again."""
+
+    view: View
+    asked: Asked
+    hits: Sequence[Hit]
 
 
 @dataclass(slots=True)
@@ -36,6 +50,7 @@ class Call:
     collection: str = ""  # its name, once it is known
     cost: float = 0.0  # what the caller is charged for it
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> how long it took
+    searched: list[Searched] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 
     @classmethod

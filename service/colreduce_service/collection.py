@@ -25,9 +25,10 @@ from colreduce.errors import (
 from colreduce.index import Document, Hit, Index, WriteQueue
 from colreduce.index.explain import explain
 from colreduce.index.search import View
+from colreduce.ragged import Ragged
 from colreduce.results import Explanation
 from colreduce.store import fs
-from colreduce_service.call import Call
+from colreduce_service.call import Call, Searched
 from colreduce_service.encoders import SharedEncoder
 
 log = logging.getLogger(__name__)
@@ -169,10 +170,18 @@ class Collection:
             call.check()
             scored = documents if exact else min(one.candidates, documents)
             call.cost += len(one.query.vectors) * scored
-            found.append(view.search(one))
+            hits = view.search(one)
+            found.append(hits)
+            call.searched.append(Searched(view, one, hits))
             for stage, seconds in one.seconds.items():
                 call.spent(stage, seconds)
         return view.snapshot.generation, found
+
+    def encode_documents(self, texts: Sequence[str], call: Call) -> Ragged:
+        """Encode the texts of documents, as long as somebody waits for it."""
+        encoder = self.index.encoder
+        assert isinstance(encoder, SharedEncoder)
+        return Ragged.concat(list(encoder.documents(texts, check=call.check)))
 
     def get(self, ids: Sequence[str]) -> tuple[int, list[Document]]:
         """Return stored documents, and the generation that was read."""

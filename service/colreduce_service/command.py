@@ -16,6 +16,7 @@ import click
 from colreduce.errors import BadInput, ColreduceError
 from colreduce_service import settings
 from colreduce_service.cores import cores
+from colreduce_service.insight.requests import JsonLines
 
 if TYPE_CHECKING:
     from colreduce_service.server import Server
@@ -71,10 +72,11 @@ def serve(
             return
         if folder is None:
             raise click.UsageError("Missing argument 'DIR': an index, or a folder of indexes.")
-        _log_to_stderr(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+        level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+        _log_to_stderr(level, as_json=chosen.log_json)
         _serve(folder, as_json, chosen)
     except BadInput as error:
-        if error.field in ("listen", "config", "tls_cert"):
+        if error.field in ("listen", "config", "tls_cert", "metrics", "shadow"):
             raise click.UsageError(str(error)) from error
         raise click.ClickException(str(error)) from error
     except ColreduceError as error:
@@ -137,10 +139,13 @@ def _threads(workers: int) -> str:
     return str(max(1, cores() // workers)) if workers else "1"
 
 
-def _log_to_stderr(level: int) -> None:
+def _log_to_stderr(level: int, *, as_json: bool) -> None:
     if not logging.getLogger().handlers:
         form = "%(asctime)s %(levelname)s %(name)s: %(message)s"
         logging.basicConfig(stream=sys.stderr, level=level, format=form)
+    if as_json:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
     # The libraries below report every file they open.
     for name in ("sentence_transformers", "transformers", "httpx", "faiss"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -164,6 +169,8 @@ def _announce(server: Server, as_json: bool) -> None:
     click.echo(
         f"serving {len(collections)} {noun} {what} on {server.listening}. Ctrl-C stops.", err=True
     )
+    if server.metrics:
+        click.echo(f"metrics for Prometheus: http://{server.metrics}/metrics", err=True)
     if as_json:
         held = [
             {
@@ -179,6 +186,7 @@ def _announce(server: Server, as_json: bool) -> None:
         ]
         facts = {
             "listening": server.listening,
+            "metrics": server.metrics,
             "pid": os.getpid(),
             "collections": held,
             "encoders": [one.describe() for one in server.indexes.encoders.all()],

@@ -23,11 +23,15 @@ from colreduce.rpc.status import incident, status_of
 from colreduce_service.access import Access
 from colreduce_service.admission import Admission
 from colreduce_service.call import REQUEST_ID, Call
+from colreduce_service.insight import Observer
 from colreduce_service.intake import IDLE_SECONDS, Intake, Patience, Streams, read_next
 from colreduce_service.methods import RULES, Lane, Rule
 from colreduce_service.rates import Rates
 
 OURS = "/colreduce."
+
+OK = grpc.StatusCode.OK.name
+CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +48,17 @@ class Guard(grpc.ServerInterceptor):
         access: Access,
         rates: Rates,
         say: Callable[[Exception], str],
+        observe: Observer = lambda call, code: None,
     ) -> None:
-        """``say`` writes one of our errors the way that callers may read it."""
+        """``say`` writes one of our errors the way that callers may read it.
+
+        observe  told of every request when it is over
+        """
         self._lanes = lanes
         self._access = access
         self._rates = rates
         self._say = say
+        self._observe = observe
         self._patience = Patience()
         self._intake = Intake(self._patience)
         self._streams = Streams(STREAMS)
@@ -104,7 +113,7 @@ class Guard(grpc.ServerInterceptor):
                     answer = _fitting(handler.unary_unary(request, call))
         except Exception as error:
             self._fail(error, call)
-        self._finish(call)
+        self._finish(call, OK)
         return answer
 
     def _converse(
@@ -132,7 +141,7 @@ class Guard(grpc.ServerInterceptor):
                         yield answer
         except Exception as error:
             self._fail(error, call)
-        self._finish(call)
+        self._finish(call, OK)
 
     def _next(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
         with self._patience.within(context, IDLE_SECONDS, idle=True):
@@ -146,8 +155,9 @@ class Guard(grpc.ServerInterceptor):
         self._rates.charge(call.principal.name, call.cost)
         call.cost = 0.0
 
-    def _finish(self, call: Call) -> None:
+    def _finish(self, call: Call, code: str) -> None:
         self._charge(call)
+        self._observe(call, code)
         call.context.set_trailing_metadata(((REQUEST_ID, call.id),))
 
     def _fail(self, error: Exception, call: Call) -> NoReturn:
@@ -155,7 +165,7 @@ class Guard(grpc.ServerInterceptor):
             status = status_of(error, self._say(error))
         else:
             status = _unexpected(call)
-        self._finish(call)
+        self._finish(call, CODES[status.code])
         plain: Any = rpc_status.to_status(status)
         named = (*plain.trailing_metadata, (REQUEST_ID, call.id))
         call.context.abort_with_status(plain._replace(trailing_metadata=named))

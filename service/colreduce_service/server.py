@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from collections.abc import Callable
@@ -25,9 +24,11 @@ from colreduce.rpc.v1 import (
 )
 from colreduce_service import health
 from colreduce_service.access import Access, TokenFile
+from colreduce_service.addresses import is_loopback, split_address
 from colreduce_service.admission import Admission
 from colreduce_service.encoders import Encoders
 from colreduce_service.guard import STREAMS, Guard
+from colreduce_service.insight.all import Insight
 from colreduce_service.intake import MEMORY, MOST_WAITING, READING
 from colreduce_service.methods import Lane
 from colreduce_service.open_indexes import OpenIndexes
@@ -78,9 +79,17 @@ class Server:
         self.health.say(dict.fromkeys(("", *SERVICES), False))
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         rates = Rates(settings.rate)
-        self._guard = Guard(self.lanes, Access(tokens), rates, self.indexes.say)
+        self._insight = Insight(self.settings, self.lanes, self.indexes.all)
+        self._guard = Guard(
+            self.lanes, Access(tokens), rates, self.indexes.say, self._insight.observers
+        )
         self._grpc = self._build()
         self.listening = _bind(self._grpc, self.settings)
+
+    @property
+    def metrics(self) -> str:
+        """Return where metrics are read; empty for nowhere."""
+        return self._insight.listening
 
     def load(self) -> None:
         """Open the indexes and load their encoders. Health answers meanwhile: NOT_SERVING."""
@@ -91,6 +100,7 @@ class Server:
             self._guard.close()
             self._grpc.stop(0).wait()
             self.health.close()
+            self._insight.close()
             raise
 
     def serve(self) -> None:
@@ -132,6 +142,7 @@ class Server:
         self.health.let_go()
         self._grpc.stop(0 if left else 2).wait()
         self.health.close()
+        self._insight.close()
         self.indexes.close()
         return left
 
@@ -215,26 +226,3 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     if cert is None or key is None:
         raise BadInput("TLS takes both --tls-cert and --tls-key", field="tls_cert")
     return Certificates(cert, key, client_ca).credentials()
-
-
-def split_address(listen: str) -> tuple[str, int | None]:
-    """Split ``host:port``; a ``unix:`` path has no port."""
-    if listen.startswith("unix:"):
-        return listen, None
-    host, colon, port = listen.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise BadInput(
-            f"{listen!r} is no address; wanted host:port such as 127.0.0.1:50051, or unix:/path",
-            field="listen",
-        )
-    return host, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether only this machine can reach an address."""
-    if host.startswith("unix:") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -98,6 +98,20 @@ class Settings:
         False, "Allow an address that other machines can reach, although nothing is encrypted."
     )
     reflection: bool = setting(False, "Tell tools such as grpcurl what can be called.")
+    metrics: str = setting(
+        "", "Address where Prometheus reads metrics, such as 127.0.0.1:9464. Default: none."
+    )
+    shadow: int = setting(
+        0,
+        "Of so many searches one is scored again exactly, in the background, and the metrics say "
+        "how much of it had been found; 0: none.",
+        type=click.IntRange(min=0),
+    )
+    log_requests: bool = setting(False, "Log a line for every request.")
+    log_json: bool = setting(False, "Log as lines of JSON.")
+    traces: bool = setting(
+        False, "Send OpenTelemetry a trace of every request; its OTEL_... variables say where."
+    )
     linger: float = setting(
         0.5,
         "Seconds to go on answering after SIGTERM, so that clients can turn elsewhere.",

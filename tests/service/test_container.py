@@ -11,17 +11,24 @@ from typing import Any
 
 import pytest
 import yaml
+from colreduce_service.admission import Admission
 from colreduce_service.command import serve
 from colreduce_service.health_command import health
+from colreduce_service.insight.metrics import Metrics
 from colreduce_service.settings import gather
 
 ROOT = Path(__file__).resolve().parents[2]
+OBSERVE = ROOT / "service" / "observe"
 DOCKERFILE = (ROOT / "service" / "Dockerfile").read_text(encoding="utf-8")
 
 
-def compose() -> dict[str, Any]:
+def services() -> dict[str, Any]:
     text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text)["services"]["colreduce"])
+    return dict(yaml.safe_load(text)["services"])
+
+
+def compose() -> dict[str, Any]:
+    return dict(services()["colreduce"])
 
 
 def image(instruction: str) -> list[str]:
@@ -68,6 +75,50 @@ def test_compose_publishes_on_this_machine_only_and_cannot_change_the_index() ->
     assert compose()["read_only"] is True
     context = serve.make_context("serve", compose()["command"])
     assert gather(context, None)[0].read_only is True
+
+
+def test_prometheus_reads_where_the_server_is_told_to_answer() -> None:
+    context = serve.make_context("serve", compose()["command"])
+    port = gather(context, None)[0].metrics.rpartition(":")[2]
+    observed = yaml.safe_load((OBSERVE / "prometheus.yml").read_text(encoding="utf-8"))
+    assert observed["scrape_configs"][0]["static_configs"][0]["targets"] == [f"colreduce:{port}"]
+    assert ".[cpu,insight]" in DOCKERFILE
+
+
+def test_every_file_that_compose_mounts_is_here_and_no_port_is_for_others() -> None:
+    for name, service in services().items():
+        for volume in service.get("volumes", []):
+            if volume.startswith("./"):
+                assert (ROOT / volume.split(":")[0]).exists(), f"{name}: {volume}"
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), f"{name}: {port}"
+        if "image" in service and "build" not in service:
+            assert re.search(r":v?\d+\.\d+", service["image"]), f"{name} has no version"
+
+
+def test_the_dashboard_asks_for_metrics_that_the_server_has() -> None:
+    dashboard = json.loads((OBSERVE / "grafana" / "dashboards" / "colreduce.json").read_text())
+    source = yaml.safe_load(
+        (OBSERVE / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )["datasources"][0]
+    assert source["url"] == "http://prometheus:9090"
+    known = {sample.name for family in metrics().registry.collect() for sample in family.samples}
+    # A histogram or a counter with labels has no samples before it is used.
+    for family in metrics().registry.collect():
+        ends = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
+        known |= {family.name + end for end in ends.get(family.type, ())}
+    titles = [panel["title"] for panel in dashboard["panels"]]
+    assert len(titles) == len(set(titles))
+    for panel in dashboard["panels"]:
+        assert panel["datasource"]["uid"] == source["uid"]
+        for target in panel["targets"]:
+            asked = set(re.findall(r"(?:colreduce|process)_[a-z_]+", target["expr"]))
+            assert asked, panel["title"]
+            assert asked <= known, panel["title"]
+
+
+def metrics() -> Metrics:
+    return Metrics({"search": Admission(1, 1)}, list)
 
 
 def test_compose_file_is_accepted_by_docker_compose() -> None:

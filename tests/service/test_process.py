@@ -13,8 +13,9 @@ import grpc
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from colreduce_service.addresses import is_loopback, split_address
 from colreduce_service.command import serve
-from colreduce_service.server import SERVICES, is_loopback, split_address
+from colreduce_service.server import SERVICES
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from colreduce import Client, Index

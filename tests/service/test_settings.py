@@ -33,6 +33,11 @@ VALUES: dict[str, Any] = {
     "rate": 2.5,
     "insecure": True,
     "reflection": True,
+    "metrics": "127.0.0.1:9464",
+    "shadow": 100,
+    "log_requests": True,
+    "log_json": True,
+    "traces": True,
     "linger": 1.5,
     "grace": 7.0,
 }
