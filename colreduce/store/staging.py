@@ -66,6 +66,7 @@ class Staging:
         self.path = root / layout.BUILDING
         self._root = root
         self._guard = guard
+        self._names = _pieces(self.path)
 
     def found(
         self, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, NDArray[Any]]]
@@ -73,6 +74,7 @@ class Staging:
         """Write down what is going to be built, with the arrays that belong to it."""
         with self._guard():
             recovery.remove(self.path)
+            self._names = {}
             recovery.make_folder(self.path)
             seals = {
                 name: asdict(fs.write_once(self._file(name), tensors.dump(some)))
@@ -92,23 +94,25 @@ class Staging:
 
     def numbers(self) -> list[int]:
         """Return the numbers of the finished pieces."""
-        return sorted(_pieces(self.path))
+        return sorted(self._names)
 
     def keep(self, number: int, writer: SegmentWriter, first: int) -> None:
         """Keep a finished piece; ``first`` is the number of its first document."""
         with self._guard():
             sealed = writer.seal(first)
-            fs.rename(sealed.directory, self.path / layout.piece_name(number, sealed.seal.sha256))
+            name = layout.piece_name(number, sealed.seal.sha256)
+            fs.rename(sealed.directory, self.path / name)
             fs.fsync_dir(self.path)
+        self._names[number] = name
         writer.done()
 
     def bytes(self, number: int) -> int:
         """Return what a finished piece takes on the disk."""
-        return _bytes(self.path / _pieces(self.path)[number])
+        return _bytes(self.path / self._names[number])
 
     def open(self, number: int, verify: str = "written") -> Segment:
         """Open a finished piece; ``verify`` is what `SegmentData.open` takes."""
-        folder = self.path / _pieces(self.path)[number]
+        folder = self.path / self._names[number]
         path = folder / layout.SEGMENT_JSON
         data = fs.read(path, layout.MAX_SEGMENT_JSON)
         sha256 = folder.name.rpartition("-")[2]
@@ -123,12 +127,13 @@ class Staging:
     def drop_damaged(self) -> list[int]:
         """Read all finished pieces again and remove those that are not what was written."""
         gone = []
-        for number, name in _pieces(self.path).items():
+        for number, name in sorted(self._names.items()):
             try:
                 self.open(number, "full").data.let_go()
             except (Damaged, OSError) as problem:
                 log.warning("a piece of the build is made again: %s", problem)
                 recovery.remove(self.path / name)
+                del self._names[number]
                 gone.append(number)
         return gone
 

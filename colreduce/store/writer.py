@@ -223,8 +223,8 @@ class SegmentWriter:
             seal = fs.write_once(folder / layout.SEGMENT_JSON, body)
             fs.fsync_dir(folder)
         self._sealed = Sealed(folder, seal, self._rows, self._gone)
-        if not self.only_deletes:  # which may be sealed again; all else is on the disk now
-            self._puts, self._text_lengths = [], []
+        if self._rows:  # deletions alone may be sealed again; all else is on the disk now
+            self._puts, self._text_lengths, self._parts = [], [], {}
         return self._sealed
 
     def reopen(self) -> None:
