@@ -40,18 +40,18 @@ SPLITS = {"scifact": "train", "nfcorpus": "dev", "cranfield": None}
 SEED = 0
 
 
-def tasks(dataset: str, store: EmbeddingStore, blind: bool) -> tuple[Task, Task]:
+def tasks(dataset: str, store: EmbeddingStore, blind: bool, queries: int) -> tuple[Task, Task]:
     """Return what is planned on, and what judges the plan."""
     encoder, folder = load_encoder(common.encoder_folder()), common.data("beir", dataset)
 
-    def load(split: str | None, queries: int) -> Task:
+    def load(split: str | None, most: int) -> Task:
         return load_task(
             folder,
             encoder,
             store,
             split=split,
             vectors=None,
-            queries=queries,
+            queries=most,
             seed=SEED,
             batch_size=32,
             progress=silent,
@@ -60,10 +60,10 @@ def tasks(dataset: str, store: EmbeddingStore, blind: bool) -> tuple[Task, Task]
     judges, split = load("test", 10**9), SPLITS[dataset]
     every = np.arange(len(judges))
     if blind:
-        return load(None, QUERIES), judges
+        return load(None, queries), judges
     if split is None:
         return judges.take(every[::2]), judges.take(every[1::2])
-    return load(split, QUERIES), judges
+    return load(split, queries), judges
 
 
 def truth(task: Task, plan: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +156,7 @@ def main() -> None:
     parser.add_argument("--report", action="store_true", help="write the table")
     parser.add_argument("--keep", type=float, default=0.99)
     parser.add_argument("--blind", action="store_true")
+    parser.add_argument("--queries", type=int, default=QUERIES, help="to plan on, at most")
     asked = parser.parse_args()
     if asked.dataset:
         measure(asked)
@@ -170,7 +171,7 @@ def measure(asked: argparse.Namespace) -> None:
     rows = (common.load(name) or {"rows": []})["rows"]
     others = [one for one in rows if (one["keep"], one["blind"]) != (asked.keep, blind)]
     with embedding_store(True) as store:
-        task, judges = tasks(asked.dataset, store, blind)
+        task, judges = tasks(asked.dataset, store, blind, asked.queries)
         row["planned_on"] = "documents" if blind else SPLITS[asked.dataset] or "half of test"
         row["plan"] = plan = planned(task, asked.keep)
         common.save(name, {"rows": [*others, row]})
