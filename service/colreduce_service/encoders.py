@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from colreduce.embed import Encoder, Reader, load_encoder
 from colreduce.errors import BadInput, MissingDependency, ModelMismatch, Unavailable
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from colreduce.embed import Reading
 
+T = TypeVar("T")
+
 # Queries that are encoded together at most, and documents at a time.
 BATCH_QUERIES = 32
 BATCH_DOCUMENTS = 4
@@ -33,6 +35,8 @@ BATCH_DOCUMENTS = 4
 LOOK_SECONDS = 0.05
 
 NO_ENCODER = "none"
+
+CLOSED = "the server is shutting down: try again"
 
 
 class SharedEncoder:
@@ -88,12 +92,17 @@ class SharedEncoder:
         return [_awaited(future, check) for _, future in waiting]
 
     def documents(
-        self, texts: Iterable[str], batch_size: int = BATCH_DOCUMENTS
+        self,
+        texts: Iterable[str],
+        batch_size: int = BATCH_DOCUMENTS,
+        *,
+        check: Callable[[], None] = lambda: None,
     ) -> Iterator[Ragged]:
-        """Encode documents in their order, a few at a time between queries."""
+        """Encode documents in their order, a few at a time between queries; ``check`` as above."""
         stream = iter(texts)
         while some := list(islice(stream, BATCH_DOCUMENTS)):
-            yield from self._run_there(partial(self._documents, some))
+            check()
+            yield from self._run_there(partial(self._documents, some), check)
 
     def read(self, text: str, *, query: bool = False) -> Reading | None:
         """Encode one text and say what each of its vectors stands for; None when unknown."""
@@ -111,19 +120,19 @@ class SharedEncoder:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise Unavailable("the server is shutting down: try again")
+            raise Unavailable(CLOSED)
 
     def _documents(self, texts: list[str]) -> list[Ragged]:
         return list(self._inner.documents(texts, BATCH_DOCUMENTS))
 
-    def _run_there(self, work: Callable[[], Any]) -> Any:
+    def _run_there(self, work: Callable[[], Any], check: Callable[[], None] = lambda: None) -> Any:
         """Let the model's thread do something, after the queries that wait."""
         future: Future[Any] = Future()
         with self._changed:
             self._require_open()
             self._others.append((work, future))
             self._changed.notify()
-        return future.result()
+        return _awaited(future, check)
 
     def _run(self) -> None:
         while True:
@@ -139,8 +148,9 @@ class SharedEncoder:
                 _settle(*other)
             else:
                 self._encode_queries([one for one in queries if _wanted(one[1])])
-        for left in [*self._queries, *self._others]:
-            left[1].cancel()
+        for _, future in [*self._queries, *self._others]:
+            if _wanted(future):
+                future.set_exception(Unavailable(CLOSED))
 
     def _encode_queries(self, wanted: list[tuple[str, Future[Tensor]]]) -> None:
         """Encode queries together; what fails together is tried one by one."""
@@ -240,7 +250,8 @@ class Encoders:
         return first
 
 
-def _awaited(future: Future[Tensor], check: Callable[[], None]) -> Tensor:
+def _awaited(future: Future[T], check: Callable[[], None]) -> T:
+    """Wait for what the model's thread does; give it up when ``check`` raises."""
     while True:
         try:
             return future.result(LOOK_SECONDS)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 import torch
 from colreduce_service.collection import Collection
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from colreduce import Client, Index
 from colreduce.errors import BadInput, DeadlineExceeded, ModelMismatch, Unavailable
+from colreduce.rpc.v1 import write_pb2, write_pb2_grpc
 from tests.hashing_encoder import HashingEncoder
 from tests.service.running import fill, serving, until
 
@@ -100,6 +102,25 @@ def test_a_query_that_nobody_waits_for_is_not_encoded(model: Model, shared: Shar
     assert model.batches == [["first"], ["third"]]
 
 
+def test_documents_that_nobody_waits_for_are_not_encoded_to_the_end(
+    index: Path, model: Model
+) -> None:
+    model.seconds = 0.1
+    before = model.encoded
+    with serving(index, model) as server, grpc.insecure_channel(server.listening) as channel:
+        every = [write_pb2.NewDocument(id=str(n), text=f"text {n}") for n in range(200)]
+        call = write_pb2_grpc.WriteStub(channel).Upsert(
+            iter([write_pb2.UpsertRequest(documents=every)]), timeout=20
+        )
+        until(lambda: model.encoded > before)
+        call.cancel()
+        time.sleep(0.3)
+        after = model.encoded
+        time.sleep(0.5)
+        assert model.encoded == after < 100
+        assert len(server.indexes.get("").index) == 2
+
+
 def test_a_text_that_cannot_be_encoded_does_not_hurt_those_beside_it(
     model: Model, shared: SharedEncoder
 ) -> None:
@@ -128,7 +149,16 @@ def test_documents_that_cannot_be_encoded_raise_and_the_model_goes_on(
 
 def test_a_closed_encoder_refuses_and_what_waited_is_told(model: Model) -> None:
     shared = SharedEncoder(model)
-    shared.close()
+    model.seconds = 0.2
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(shared.encode, ["first"])
+        until(lambda: bool(model.batches))
+        waiting = pool.submit(shared.encode, ["second"])
+        until(lambda: len(shared._queries) == 1)
+        shared.close()
+        assert len(first.result()) == 1
+        with pytest.raises(Unavailable, match="shutting down"):
+            waiting.result()
     with pytest.raises(Unavailable):
         shared.encode(["late"])
     with pytest.raises(Unavailable):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from colreduce.errors import BadInput, ColreduceError, DeadlineExceeded, ShapeMismatch
 from colreduce.index import Written
+from colreduce.ragged import Ragged
 from colreduce.rpc import codec, limits
 from colreduce.rpc.status import item_status
 from colreduce.rpc.v1 import write_pb2
@@ -98,14 +99,15 @@ class _Upsert:
 
     def _write(self, group: Sequence[Checked]) -> None:
         places, ids, texts, vectors, metadata = (list(part) for part in zip(*group, strict=True))
-        encoded = vectors[0] is not None
-        self._call.cost += sum(len(one) for one in vectors) if encoded else len(texts)
         try:
             with self._collection.writing() as queue:
                 with self._call.stage("encode"):
-                    future = queue.submit_upsert(
-                        ids, texts, embeddings=vectors if encoded else None, metadata=metadata
-                    )
+                    if vectors[0] is not None:
+                        given = Ragged.pack(vectors)
+                    else:
+                        given = self._collection.encode_documents(texts, self._call)
+                    self._call.cost += len(given.tokens)
+                    future = queue.submit_upsert(ids, texts, embeddings=given, metadata=metadata)
                 with self._call.stage("commit"):
                     written = _awaited(future, self._call)
             self._collection.written()
