@@ -54,6 +54,10 @@ class Browser:
 
     def show(self, path: Path, *, width: int = 1200, dark: bool = False) -> None:
         """Open a file and wait until all of it is there."""
+        self.show_address(path.resolve().as_uri(), width=width, dark=dark)
+
+    def show_address(self, address: str, *, width: int = 1200, dark: bool = False) -> None:
+        """Open an address and wait until all of it is there."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -64,7 +68,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        self._call("Page.navigate", url=path.resolve().as_uri())
+        self._call("Page.navigate", url=address)
         while not any(one["method"] == "Page.loadEventFired" for one in self.events):
             self._receive()
 

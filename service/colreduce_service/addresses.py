@@ -20,6 +20,23 @@ def split_address(listen: str) -> tuple[str, int | None]:
     return host, int(port)
 
 
+def tcp_address(listen: str, field: str, insecure: bool) -> tuple[str, int]:
+    """Split the address of something that speaks plain HTTP; only this machine may reach it.
+
+    insecure  other machines may
+    """
+    host, port = split_address(listen)
+    if port is None:
+        raise BadInput(f"{listen!r}: wanted host:port such as 127.0.0.1:8080", field=field)
+    if not (insecure or is_loopback(host)):
+        raise BadInput(
+            f"{listen} can be reached from other machines, and nothing is encrypted there. Give "
+            "127.0.0.1, or say --insecure if the network is trusted.",
+            field=field,
+        )
+    return host, port
+
+
 def is_loopback(host: str) -> bool:
     """Say whether only this machine can reach an address."""
     if host.startswith("unix:") or host == "localhost":

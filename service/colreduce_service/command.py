@@ -76,7 +76,7 @@ def serve(
         _log_to_stderr(level, as_json=chosen.log_json)
         _serve(folder, as_json, chosen)
     except BadInput as error:
-        if error.field in ("listen", "config", "tls_cert", "metrics", "shadow"):
+        if error.field in ("listen", "config", "tls_cert", "console", "metrics", "shadow"):
             raise click.UsageError(str(error)) from error
         raise click.ClickException(str(error)) from error
     except ColreduceError as error:
@@ -169,6 +169,8 @@ def _announce(server: Server, as_json: bool) -> None:
     click.echo(
         f"serving {len(collections)} {noun} {what} on {server.listening}. Ctrl-C stops.", err=True
     )
+    if server.console:
+        click.echo(f"console: http://{server.console}/", err=True)
     if server.metrics:
         click.echo(f"metrics for Prometheus: http://{server.metrics}/metrics", err=True)
     if as_json:
@@ -186,6 +188,7 @@ def _announce(server: Server, as_json: bool) -> None:
         ]
         facts = {
             "listening": server.listening,
+            "console": server.console,
             "metrics": server.metrics,
             "pid": os.getpid(),
             "collections": held,

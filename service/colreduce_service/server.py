@@ -24,8 +24,9 @@ from colreduce.rpc.v1 import (
 )
 from colreduce_service import health
 from colreduce_service.access import Access, TokenFile
-from colreduce_service.addresses import is_loopback, split_address
+from colreduce_service.addresses import is_loopback, split_address, tcp_address
 from colreduce_service.admission import Admission
+from colreduce_service.console import Console
 from colreduce_service.encoders import Encoders
 from colreduce_service.guard import STREAMS, Guard
 from colreduce_service.insight.all import Insight
@@ -85,6 +86,12 @@ class Server:
         )
         self._grpc = self._build()
         self.listening = _bind(self._grpc, self.settings)
+        self._console = _console(self._grpc, self.settings)
+
+    @property
+    def console(self) -> str:
+        """Return where the web page is; empty for nowhere."""
+        return "" if self._console is None else self._console.listening
 
     @property
     def metrics(self) -> str:
@@ -100,7 +107,7 @@ class Server:
             self._guard.close()
             self._grpc.stop(0).wait()
             self.health.close()
-            self._insight.close()
+            self._close_windows()
             raise
 
     def serve(self) -> None:
@@ -142,7 +149,7 @@ class Server:
         self.health.let_go()
         self._grpc.stop(0 if left else 2).wait()
         self.health.close()
-        self._insight.close()
+        self._close_windows()
         self.indexes.close()
         return left
 
@@ -150,6 +157,12 @@ class Server:
     def in_flight(self) -> int:
         """Return how many requests run or wait."""
         return sum(lane.in_flight for lane in self.lanes.values())
+
+    def _close_windows(self) -> None:
+        """Close what lets people look in."""
+        if self._console is not None:
+            self._console.close()
+        self._insight.close()
 
     def _build(self) -> grpc.Server:
         inside = sum(lane.most for lane in self.lanes.values())
@@ -217,6 +230,21 @@ def _bind(server: grpc.Server, settings: Settings) -> str:
             "not one of this machine"
         ) from error
     return settings.listen if port is None else f"{host}:{bound}"
+
+
+def _console(server: grpc.Server, settings: Settings) -> Console | None:
+    """Listen for the web page, if it is wanted.
+
+    It asks the server through a socket that only this user can reach.
+    """
+    if not settings.console:
+        return None
+    if settings.tls_client_ca is not None and settings.tokens is None:
+        raise BadInput(
+            "the console asks for no client certificate: give --tokens, too", field="console"
+        )
+    host, port = tcp_address(settings.console, "console", settings.insecure)
+    return Console(host, port, server.add_insecure_port)
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

@@ -98,6 +98,10 @@ class Settings:
         False, "Allow an address that other machines can reach, although nothing is encrypted."
     )
     reflection: bool = setting(False, "Tell tools such as grpcurl what can be called.")
+    console: str = setting(
+        "",
+        "Address of a web page to search and look around, such as 127.0.0.1:8080. Default: none.",
+    )
     metrics: str = setting(
         "", "Address where Prometheus reads metrics, such as 127.0.0.1:9464. Default: none."
     )

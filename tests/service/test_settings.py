@@ -33,6 +33,7 @@ VALUES: dict[str, Any] = {
     "rate": 2.5,
     "insecure": True,
     "reflection": True,
+    "console": "127.0.0.1:8080",
     "metrics": "127.0.0.1:9464",
     "shadow": 100,
     "log_requests": True,

@@ -31,6 +31,7 @@ WRITES_FOR_PEOPLE = {
     "colreduce/evaluate/metrics.py": "writes TREC run files",
     "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
     "colreduce/pages/page.py": "writes a report or an explanation",
+    "service/colreduce_service/console/web.py": "makes a folder for a socket",
     "indexer/colreduce_indexer/rejects.py": "writes the records that were left out",
 }
 

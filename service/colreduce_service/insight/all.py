@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from colreduce.errors import BadInput
-from colreduce_service.addresses import is_loopback, split_address
+from colreduce_service.addresses import tcp_address
 from colreduce_service.admission import Admission
 from colreduce_service.collection import Collection
 from colreduce_service.insight.observers import Observers
@@ -54,15 +54,7 @@ class Insight:
         from colreduce_service.insight.metrics import Metrics
         from colreduce_service.insight.shadow import Shadow
 
-        host, port = split_address(settings.metrics)
-        if port is None:
-            raise BadInput("Prometheus reads metrics over TCP: give host:port", field="metrics")
-        if not (settings.insecure or is_loopback(host)):
-            raise BadInput(
-                f"{settings.metrics} can be reached from other machines, and nobody is asked who "
-                "he is. Give 127.0.0.1, or say --insecure if the network is trusted.",
-                field="metrics",
-            )
+        host, port = tcp_address(settings.metrics, "metrics", settings.insecure)
         metrics = Metrics(lanes, collections)
         self.observers.add(metrics)
         if settings.shadow:
