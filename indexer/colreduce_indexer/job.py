@@ -24,7 +24,6 @@ from colreduce.index.making import Making
 from colreduce.ragged import Ragged
 from colreduce.store import Unfinished, unfinished
 from colreduce.store.creation import require_vacant
-from colreduce.store.manifest import generations
 from colreduce_indexer.plan import (
     ASKING,
     BLOCKS,
@@ -44,6 +43,9 @@ from colreduce_indexer.survey import Survey, survey
 
 # Where what a ledger needs of a piece lies among the piece's arrays.
 WATCHED = "ledger."
+
+# The generation in which a built index appears.
+SHOWN = 1
 
 SILENCE = Silence()
 
@@ -122,7 +124,7 @@ def find_begun(out: Path, resume: bool = True) -> Unfinished | None:
             f"process {begun.holder} is building {out}: 'colreduce inspect {out}' says how far "
             "it is. Wait until it has finished, or stop it to go on here."
         )
-    if begun is None or (not resume and not generations(out)):
+    if begun is None or not resume:
         require_vacant(out, begun=True)
         return None
     return begun
@@ -296,9 +298,13 @@ def _publish(making: Making, plan: Plan, teller: Teller, clock: Clock) -> None:
 
 
 def _measure(making: Making, plan: Plan, seed: int, clock: Clock) -> None:
-    """Complete the ledger by what the finished index answers."""
+    """Complete the ledger by what the finished index answers.
+
+    An index that was shown, and changed before its build went on, has no ledger to be completed.
+    """
     index: Index = making.index
-    if plan.asking is None or kept_ledger(index.view.snapshot) is not None:
+    known = kept_ledger(index.view.snapshot) is not None
+    if plan.asking is None or known or index.generation > SHOWN:
         return
     watched = clock.seconds.get("ledger", 0.0)
     with clock.running("ledger"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -273,6 +274,14 @@ def test_a_build_that_showed_its_index_and_then_died_is_completed(
     with Index.open(tmp_path / "idx", encoder=HashingEncoder()) as index:
         assert len(index) == 60
         assert index.describe()["ledger"] is None
+    with pytest.raises(AlreadyExists):
+        run(path, tmp_path / "idx", piece=16, resume=False)
+    shutil.copytree(tmp_path / "idx", tmp_path / "changed")
+    with Index.open(tmp_path / "changed", encoder=HashingEncoder()) as index:
+        index.delete(["d3"])
+    built = run(path, tmp_path / "changed", piece=16)
+    assert built.description["documents"] == 59
+    assert built.description["ledger"] is None
     built = run(path, tmp_path / "idx", piece=16)
     assert built.description["ledger"]["documents"] == 60
     assert unfinished(tmp_path / "idx") is None
