@@ -34,10 +34,12 @@ NOTHING = "fp16 | exhaustive"
 class Built:
     """What a real index of the whole corpus costs and is worth.
 
-    values  [held-back queries] of the metric
+    values     [held-back queries] of the metric
+    agreement  share of exact search's best ten
     """
 
     values: NDArray[np.float64]
+    agreement: float
     bytes_per_doc: dict[str, float]
     milliseconds: float
     build_seconds: float
@@ -74,6 +76,7 @@ def build(
     kept = ("vectors", "first_stage", "catalogue", "models", "total")
     return Built(
         measure.values(rankings, queries),
+        float(measure.agreement(rankings, queries).mean()),
         {name: float(size[name]) for name in kept},
         milliseconds,
         took,

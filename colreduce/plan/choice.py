@@ -86,12 +86,13 @@ class Choice:
                 break
             if refused and not self._is_another(option, refused[-1].option):
                 continue
-            said = self._estimate(option, len(refused))
-            reason = self._missed(said)
+            held_back = option.values[self.halves.held_back]
+            said = self._kept(held_back, len(refused))
+            reason = self._missed(held_back, option.agreement)
             if not reason:
                 built = self._build(option)
                 said = self._kept(built.values, len(refused))
-                reason = self._missed(said) or self._too_much(built)
+                reason = self._missed(built.values, built.agreement) or self._too_much(built)
                 if not reason:
                     return Settled(option, built, said, True, refused)
             refused.append(Refused(option, said, reason))
@@ -124,9 +125,6 @@ class Choice:
             option.bytes_per_doc < before.bytes_per_doc or option.milliseconds < before.milliseconds
         )
 
-    def _estimate(self, option: Option, refused: int) -> Interval:
-        return self._kept(option.values[self.halves.held_back], refused)
-
     def _kept(self, values: NDArray[np.float64], refused: int) -> Interval:
         return self.measure.kept(
             values,
@@ -135,12 +133,20 @@ class Choice:
             level_after(refused),
         )
 
-    def _missed(self, said: Interval) -> str:
-        """Return how the held-back queries deny what is wanted; empty when they do not."""
-        keep = self.target.keep
-        if keep is None or said.value >= keep:
+    def _missed(self, values: NDArray[np.float64], agreement: float) -> str:
+        """Return how the held-back queries deny what is wanted; empty when they do not.
+
+        A few queries that are worse by chance deny nothing that agrees with exact search.
+        """
+        keep, held_back = self.target.keep, self.halves.held_back
+        believed = self.measure.believed(values, agreement, held_back).value
+        if keep is None or believed >= keep:
             return ""
-        return f"the held-back queries keep {said.value:.1%}, wanted {keep:.1%}"
+        share = values.sum() / max(self.measure.exact[held_back].sum(), 1e-12)
+        return (
+            f"the held-back queries keep {share:.1%}; with its agreement that lets one believe "
+            f"{believed:.1%}, wanted {keep:.1%}"
+        )
 
     def _too_much(self, built: Built) -> str:
         """Return which bound the real index does not hold; empty when it holds all."""

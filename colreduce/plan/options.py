@@ -25,6 +25,10 @@ from colreduce.recipe import Recipe
 # Numbers of candidates that are tried.
 CANDIDATES = (100, 200, 500, 1000)
 
+# Stored numbers above which scoring every document for every query is no longer a choice: some
+# tens of milliseconds of a core.
+EXHAUSTIVE_NUMBERS = 20_000_000
+
 # What a search takes besides looking for candidates and scoring them.
 OVERHEAD_MS = 0.3
 
@@ -85,7 +89,10 @@ def options(
     bytes per document.
     """
     count = len(pool.task.documents)
+    numbers = tried.vectors * (tried.arm.width or pool.task.documents.dim) * count
     for finder in finders:
+        if finder.name == EXHAUSTIVE and numbers > EXHAUSTIVE_NUMBERS and len(finders) > 1:
+            continue
         for candidates in _counts(finder, count):
             rankings = _rankings(tried, pool, finder, candidates, measure.depth)
             values = measure.values(rankings, pool.queries)

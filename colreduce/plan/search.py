@@ -160,7 +160,7 @@ class Search:
             first += hopeful[:1] or sorted(stood, key=lambda one: -one.believed.value)[:1]
         # The one that is closest to exact search stands by for the case that all others fail.
         safest = max(stood, key=lambda one: one.agreement)
-        return [*first, safest, *by_bytes]
+        return [*first, safest, *sorted(stood, key=lambda one: -one.believed.value)]
 
     def _options(self, arms: Sequence[Arm]) -> tuple[list[Option], Round]:
         every = np.arange(len(self.task))
