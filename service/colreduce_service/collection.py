@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,10 @@ class Collection:
             call.cost += len(one.query.vectors) * scored
             hits = view.search(one)
             found.append(hits)
-            call.searched.append(Searched(view, one, hits))
+            # Without the request's own check: it would hold the request, and the request would hold
+            # it, and gRPC turns others away while requests that are over have not been freed.
+            kept = replace(one, check=lambda: None)
+            call.searched.append(Searched(view, kept, hits))
             for stage, seconds in one.seconds.items():
                 call.spent(stage, seconds)
         return view.snapshot.generation, found

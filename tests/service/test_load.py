@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import socket
@@ -19,9 +20,11 @@ import pytest
 from colreduce_service import guard, intake
 from colreduce_service import server as server_module
 from colreduce_service.admission import Admission
+from colreduce_service.call import Call
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from colreduce import Client, Index
+from colreduce.errors import NotFound
 from colreduce.rpc import codec
 from colreduce.rpc.v1 import search_pb2, search_pb2_grpc, write_pb2, write_pb2_grpc
 from tests.service.running import DIM, Running, fill, guarding, serving, unit_vectors, until
@@ -317,3 +320,31 @@ def fast_answers(address: str, count: int) -> list[float]:
 
 def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_request_that_is_over_is_freed_at_once_and_not_by_the_collector(tmp_path: Path) -> None:
+    fill(tmp_path / "idx", "fp32 | exhaustive | maxsim", documents=20)
+    with serving(tmp_path / "idx") as server, Client(server.listening, timeout=20) as client:
+
+        def ask(number: int) -> None:
+            if number % 4 == 0:
+                client.search(np.eye(DIM), k=3)
+            elif number % 4 == 1:
+                client.explain(np.eye(DIM), "doc-1")
+            elif number % 4 == 2:
+                client.add([f"new-{number}"], embeddings=[np.eye(DIM)[:1]])
+            else:
+                with pytest.raises(NotFound):
+                    client.get(["nobody"])
+
+        gc.collect()
+        gc.disable()
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                list(pool.map(ask, range(200)))
+            until(lambda: server.in_flight == 0)
+            time.sleep(0.1)
+            left = sum(type(one) is Call for one in gc.get_objects())
+        finally:
+            gc.enable()
+        assert left <= 16  # what threads that are idle now did last
