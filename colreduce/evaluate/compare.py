@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from colreduce.errors import BadInput
 from colreduce.evaluate.averages import averages
-from colreduce.evaluate.differences import worst_queries
+from colreduce.evaluate.differences import QueryDifference, worst_queries
 from colreduce.evaluate.encoders import RememberedEncoder
 from colreduce.evaluate.evaluation import Evaluation
 from colreduce.evaluate.external import External, read_external, run_row
@@ -26,7 +26,7 @@ from colreduce.evaluate.outcomes import Outcome, OutcomeCache, outcome_key
 from colreduce.evaluate.progress import Progress, cache_folder, silent
 from colreduce.evaluate.rows import EXACT
 from colreduce.evaluate.significance import compare
-from colreduce.evaluate.systems import contest
+from colreduce.evaluate.systems import Contest, contest
 from colreduce.recipe import PRESETS, Recipe
 
 if TYPE_CHECKING:
@@ -92,16 +92,21 @@ def evaluate(
         runs=[run_row(one, by_name[one.dataset], bool(recipes), seed) for one in external],
         averages=averages(contests, rows, names, seed),
         comparisons=compare(contests, names, seed),
-        worst=[
-            one
-            for each, some in zip(contests, outcomes, strict=True)
-            for one in worst_queries(
-                each, names[0], worst, {one.row.system: one.explained for one in some}
-            )
-        ],
+        worst=_worst(contests, outcomes, names[0], worst),
         machine=machines[0] if machines else machine(),
         contests=contests,
     )
+
+
+def _worst(
+    contests: Sequence[Contest], outcomes: Sequence[Sequence[Outcome]], metric: str, count: int
+) -> list[QueryDifference]:
+    """Return the queries that lost most, with why, collection by collection."""
+    found: list[QueryDifference] = []
+    for each, some in zip(contests, outcomes, strict=True):
+        explained = {one.row.system: one.explained for one in some}
+        found += worst_queries(each, metric, count, explained)
+    return found
 
 
 def _encoder(given: Any, device: str, kept: OutcomeCache) -> Encoder | None:

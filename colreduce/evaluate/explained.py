@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from colreduce.errors import ColreduceError
 from colreduce.evaluate.beir import Qrels
 from colreduce.evaluate.metrics import Run, measures, scored
 from colreduce.evaluate.significance import SAME
-from colreduce.index import Index
 from colreduce.pages.explanation import said
 from colreduce.results import Match
+
+if TYPE_CHECKING:
+    from colreduce.index import Index
 
 # How many ranks are looked at for metrics that have no cutoff.
 USUAL_CUTOFF = 10

@@ -18,7 +18,7 @@ from typing import Any
 
 from colreduce.choose import hint
 from colreduce.errors import BadData, MissingDependency, UnknownName
-from colreduce.evaluate.embeddings import Progress, cache_folder, silent
+from colreduce.evaluate.progress import Progress, cache_folder, silent
 
 NANO = (
     "ArguAna", "ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus",

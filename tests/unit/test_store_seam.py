@@ -29,6 +29,7 @@ WRITES_FOR_PEOPLE = {
     "colreduce/evaluate/hub.py": "keeps public data sets between runs",
     "colreduce/evaluate/measure.py": "keeps exact scores beside the embeddings of a collection",
     "colreduce/evaluate/metrics.py": "writes TREC run files",
+    "colreduce/evaluate/mteb_model.py": "makes a folder for the index that mteb asks",
     "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
     "colreduce/pages/page.py": "writes a report or an explanation",
     "service/colreduce_service/console/web.py": "makes a folder for a socket",
