@@ -46,4 +46,7 @@ def _doubt(plan: Plan) -> str:
             "The held-back queries confirm none of the recipes that the others chose; this one is "
             "the best by all queries."
         )
-    return "Nothing that was tried comes up to what was wanted; this comes nearest."
+    return (
+        "By what so many queries let one believe, nothing that was tried comes up to what was "
+        "wanted; this comes nearest. More queries may confirm it."
+    )
