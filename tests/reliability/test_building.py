@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(900)  # a minute on a free core; longer beside other work
 def test_a_build_that_is_killed_ten_times_ends_the_same():
     # In a process of its own: it forks, and a test runner has threads.
     command = [sys.executable, "-m", "tests.reliability.building", "--kills", "10"]
