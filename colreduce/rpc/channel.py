@@ -14,8 +14,8 @@ from colreduce.errors import BadInput
 from colreduce.rpc import limits
 
 # A failed call is tried again when the server could not be reached or turned it away, and only one
-# that may be made twice without harm. Upserts are resumed by the client itself. No timeout stands here: gRPC would let it cut the one that a caller
-# gives.
+# that may be made twice without harm. Upserts are resumed by the client itself. No timeout stands
+# here: gRPC would let it cut the one that a caller gives.
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "healthCheckConfig": {"serviceName": ""},
