@@ -39,6 +39,7 @@ RUNS = (
     "speed.maxsim",
     "speed.fde",
     "speed.store",
+    "load",
     "speed.building",
     "peers",
 )

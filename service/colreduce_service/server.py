@@ -44,7 +44,9 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.so_reuseport", 0),  # with gRPC's default two servers share a port and nobody notices
     ("grpc.max_receive_message_length", limits.MESSAGE_BYTES),
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", 64),
+    # More than may ever run and wait: whoever sends more over one connection is to hear from us
+    # that there is too much, and not to have its streams reset.
+    ("grpc.max_concurrent_streams", 256),
     ("grpc.max_metadata_size", limits.HEADER_BYTES),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),

@@ -348,3 +348,15 @@ def test_a_request_that_is_over_is_freed_at_once_and_not_by_the_collector(tmp_pa
         finally:
             gc.enable()
         assert left <= 16  # what threads that are idle now did last
+
+
+def test_too_much_over_one_connection_is_answered_in_words(tmp_path: Path) -> None:
+    fill(tmp_path / "idx", "fp32 | exhaustive | maxsim")
+    query = codec.to_tokens(unit_vectors(np.random.default_rng(0), 8))
+    request = search_pb2.SearchRequest(query=search_pb2.Query(vectors=query), k=5)
+    with Running(tmp_path / "idx") as server, grpc.insecure_channel(server.address) as channel:
+        stub = search_pb2_grpc.SearchStub(channel)
+        calls = [stub.Search.future(request, timeout=20.0) for _ in range(240)]
+        codes = {call.code() for call in calls}
+    assert codes <= {Code.OK, Code.RESOURCE_EXHAUSTED}
+    assert Code.OK in codes

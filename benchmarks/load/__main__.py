@@ -1,0 +1,249 @@
+"""What a server does under load: overhead, throughput by clients, and too much of everything.
+
+    python -m benchmarks.load
+    python -m benchmarks.load --seconds 3 --documents 2000
+
+A server runs in a process of its own over an index of made vectors, clients in others; all of them
+share the cores of this machine, so what clients cost is in the figures. Asked are 32 query vectors
+of 128 numbers, ten hits. Three things are measured in one run:
+
+- one caller, in turns in this process and through the server: what the service adds;
+- 1 to 32 callers who ask again as soon as they are answered, beside the index searched by as many
+  threads as there are cores;
+- callers who come at random times, at shares of what could be answered, up to ten times as often.
+
+Results stand in ``benchmarks/results/load.json``, the picture in ``load.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import torch
+
+from benchmarks import common
+from benchmarks.speed.store import made
+from colreduce import Client, Index
+from colreduce.rpc import codec
+from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
+
+RECIPE = "ward(factor=8) | int8 | mean | maxsim(candidates=200)"
+CALLERS = (1, 2, 4, 8, 16, 32)
+SHARES = (0.25, 0.5, 0.75, 0.9, 1.0, 1.5, 3.0, 10.0)
+QUERIES = made(32, 99)[:, :32].numpy()
+DEADLINE = 2.0
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Return percentiles in milliseconds."""
+    return {f"p{q}_ms": float(np.percentile(seconds, q)) * 1000 for q in (50, 95, 99)}
+
+
+def build(folder: Path, documents: int) -> None:
+    """Make the index that is served."""
+    with Index.create(folder, recipe=RECIPE, dim=QUERIES.shape[2]) as index:
+        for first in range(0, documents, 1000):
+            count = min(1000, documents - first)
+            ids = [f"doc-{first + n}" for n in range(count)]
+            index.add(ids, embeddings=list(made(count, first)))
+        index.compact()
+
+
+def server(folder: Path) -> tuple[subprocess.Popen[str], str]:
+    """Start a server; return it with its address."""
+    code = "from colreduce_service.command import serve; serve()"
+    command = [sys.executable, "-c", code, str(folder), "--listen", "127.0.0.1:0", "--json", "-q"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    return running, json.loads(running.stdout.readline())["listening"]
+
+
+def overhead(folder: Path, address: str, rounds: int) -> dict[str, Any]:
+    """Ask the same queries in this process and through the server, in turns."""
+    here: list[float] = []
+    there: list[float] = []
+    with Index.open(folder) as index, Client(address) as client:
+        for number in range(rounds + 20):
+            query = QUERIES[number % len(QUERIES)]
+            for taken, ask in ((here, index.search), (there, client.search)):
+                started = time.perf_counter()
+                ask(query, 10)
+                taken.append(time.perf_counter() - started)
+    here, there = here[20:], there[20:]
+    added = 1000 * (np.median(there) - np.median(here))
+    return {
+        "in_process": percentiles(here),
+        "through_the_server": percentiles(there),
+        "added_p50_ms": float(added),
+    }
+
+
+def in_process(folder: Path, seconds: float) -> float:
+    """Return searches a second with a thread for each core."""
+    stop = time.monotonic() + seconds
+
+    def ask(index: Index, seed: int) -> int:
+        count = 0
+        while time.monotonic() < stop:
+            index.search(QUERIES[(seed + count) % len(QUERIES)], 10)
+            count += 1
+        return count
+
+    cores = os.cpu_count() or 1
+    with Index.open(folder) as index, ThreadPoolExecutor(cores) as pool:
+        return sum(pool.map(lambda seed: ask(index, seed), range(cores))) / seconds
+
+
+def closed(address: str, callers: int, seconds: float) -> dict[str, Any]:
+    """Let callers ask again as soon as they are answered."""
+    stop = time.monotonic() + seconds
+
+    def ask(seed: int) -> list[float]:
+        taken = []
+        with Client(address) as client:
+            while time.monotonic() < stop:
+                started = time.perf_counter()
+                client.search(QUERIES[(seed + len(taken)) % len(QUERIES)], 10)
+                taken.append(time.perf_counter() - started)
+        return taken
+
+    with ThreadPoolExecutor(callers) as pool:
+        taken = [one for some in pool.map(ask, range(callers)) for one in some]
+    return {"callers": callers, "per_second": len(taken) / seconds, **percentiles(taken)}
+
+
+def arriving(address: str, rate: float, seconds: float) -> dict[str, Any]:
+    """Let callers come at random times, whether or not others were answered."""
+    draw = random.Random(1)
+    codes: Counter[str] = Counter()
+    good: list[float] = []
+    guard = threading.Lock()
+    requests = [
+        search_pb2.SearchRequest(query=search_pb2.Query(vectors=codec.to_tokens(query)), k=10)
+        for query in QUERIES
+    ]
+
+    def ended(call: Any, began: float) -> None:
+        took = time.monotonic() - began
+        with guard:
+            codes[call.code().name] += 1
+            if call.code() is grpc.StatusCode.OK:
+                good.append(took)
+
+    with grpc.insecure_channel(address) as channel:
+        stub, calls = search_pb2_grpc.SearchStub(channel), []
+        due = time.monotonic()
+        end = due + seconds
+        while due < end:
+            time.sleep(max(0.0, due - time.monotonic()))
+            began = time.monotonic()
+            call = stub.Search.future(requests[len(calls) % len(requests)], timeout=DEADLINE)
+            call.add_done_callback(lambda call, began=began: ended(call, began))
+            calls.append(call)
+            due += draw.expovariate(rate)
+        while sum(codes.values()) < len(calls):
+            time.sleep(0.01)
+    return {
+        "offered": len(calls) / seconds,
+        "goodput": len(good) / seconds,
+        "codes": dict(codes),
+        **(percentiles(good) if good else {}),
+    }
+
+
+def in_child(what: str, *words: Any) -> dict[str, Any]:
+    """Do one of the above in a process of its own, as callers have one."""
+    command = [sys.executable, "-m", "benchmarks.load", "--child", what, *map(str, words)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=common.ROOT)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def picture(found: dict[str, Any]) -> None:
+    """Draw throughput against latency."""
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    rows = found["callers"]
+    for name in ("p50_ms", "p99_ms"):
+        left.plot([r["per_second"] for r in rows], [r[name] for r in rows], "o-", label=name[:3])
+    for row in rows:
+        left.annotate(str(row["callers"]), (row["per_second"], row["p99_ms"]),
+                      textcoords="offset points", xytext=(4, 4))  # fmt: skip
+    left.axvline(found["in_process_per_second"], ls="--", color="grey", label="in this process")
+    left.set(xlabel="searches a second", ylabel="ms", yscale="log",
+             title="Callers who ask again when answered")  # fmt: skip
+    left.legend()
+    some = found["arriving"]
+    right.plot([r["offered"] for r in some], [r["goodput"] for r in some], "o-", label="answered")
+    right.axhline(found["capacity"], ls="--", color="grey", label="capacity")
+    right.set(xlabel="offered a second", ylabel="answered a second", xscale="log",
+              title="Callers who come whatever happens")  # fmt: skip
+    right.legend(loc="upper left")
+    late = right.twinx()
+    late.plot([r["offered"] for r in some], [r.get("p99_ms") for r in some], "s:", color="C3")
+    late.set(ylabel="p99 of what was answered, ms (dotted)", ylim=(0, 1000 * DEADLINE))
+    figure.savefig(common.RESULTS / "load.png", dpi=130)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--documents", type=int, default=5000)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        what, address, number, seconds = asked.child
+        work = {"closed": lambda: closed(address, int(number), float(seconds)),
+                "arriving": lambda: arriving(address, float(number), float(seconds))}  # fmt: skip
+        print(json.dumps(work[what]()))
+        return
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "idx"
+        build(folder, asked.documents)
+        found: dict[str, Any] = {"machine": common.machine(), "recipe": RECIPE}
+        found |= {
+            "documents": asked.documents,
+            "seconds": asked.seconds,
+            "load": os.getloadavg()[0],
+        }
+        found["in_process_per_second"] = in_process(folder, asked.seconds)
+        running, address = server(folder)
+        try:
+            found["overhead"] = overhead(folder, address, 300)
+            print(found["overhead"], flush=True)
+            found["callers"] = []
+            for count in CALLERS:
+                found["callers"].append(in_child("closed", address, count, asked.seconds))
+                print(found["callers"][-1], flush=True)
+            found["capacity"] = max(row["per_second"] for row in found["callers"])
+            found["share_of_in_process"] = found["capacity"] / found["in_process_per_second"]
+            found["arriving"] = []
+            for share in SHARES:
+                rate = share * found["capacity"]
+                found["arriving"].append(in_child("arriving", address, rate, asked.seconds))
+                print(share, found["arriving"][-1], flush=True)
+        finally:
+            running.terminate()
+            running.wait()
+    picture(found)
+    print(f"written to {common.save('load', found)}")
+
+
+if __name__ == "__main__":
+    main()
