@@ -6,6 +6,7 @@ the requests. When it cannot keep up, searches are left out and counted.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import threading
@@ -15,6 +16,8 @@ from typing import TypeAlias
 
 from colreduce_service.call import Call, Searched
 from colreduce_service.insight.metrics import Metrics
+
+log = logging.getLogger(__name__)
 
 # Searches that may wait to be scored again.
 WAITING = 4
@@ -59,7 +62,13 @@ class Shadow:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while (item := self._waiting.get()) is not None:
             collection, searched = item
-            self._metrics.agreed(collection, agreement(searched))
+            try:
+                share = agreement(searched)
+            except Exception:  # without this thread nothing would be scored again, nor it be ended
+                log.exception("a search of %s could not be scored again", collection)
+                self._metrics.dropped()
+            else:
+                self._metrics.agreed(collection, share)
 
 
 def agreement(searched: Searched) -> float:
