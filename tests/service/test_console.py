@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,9 @@ def test_a_search_gets_what_the_service_answers(server: Server) -> None:
         ("search", {"collection": "other", "query": {"text": "x"}}, {}, 404),
         ("search", {}, {"Content-Type": "text/plain"}, 415),
         ("search", " " * 70_000, {}, 413),
+        ("search", b"\xff\xfe", {}, 400),
+        ("search", "[" * 60_000, {}, 400),
+        ("list", {}, {"Authorization": "Bearer \xe9"}, 401),
         ("list", {}, {"Host": "evil.example"}, 421),
     ],
 )
@@ -101,6 +105,20 @@ def test_wrong_questions_get_an_error_in_words(
     assert got == status
     assert found["error"]
     assert ask(server, "list", {})[0] == 200
+
+
+def test_a_body_that_was_refused_unread_is_no_request_of_its_own(server: Server) -> None:
+    host, port = server.console.split(":")
+    hidden = f"POST /api/list HTTP/1.1\r\nHost: {server.console}\r\n"
+    hidden += "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    shown = f"POST /api/list HTTP/1.1\r\nHost: {server.console}\r\nContent-Type: text/plain\r\n"
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(f"{shown}Content-Length: {len(hidden)}\r\n\r\n{hidden}".encode())
+        with connection.makefile("rb") as answers:
+            answered = answers.read()
+    assert answered.count(b"HTTP/1.1 ") == 1
+    assert b"415" in answered.splitlines()[0]
+    assert b"Connection: close" in answered
 
 
 def test_whoever_has_no_token_sees_nothing(root: Path, tmp_path: Path) -> None:

@@ -106,8 +106,12 @@ def _ask(channel: grpc.Channel, name: str, body: bytes, token: str) -> dict[str,
     method, request, response = METHODS[name]
     try:
         message = json_format.Parse(body or b"{}", request())
-    except json_format.ParseError as error:
+    except (json_format.ParseError, UnicodeDecodeError) as error:
         raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+    except RecursionError as error:
+        raise _Refused(HTTPStatus.BAD_REQUEST, "the question nests too deep") from error
+    if not (token.isascii() and token.isprintable()):
+        raise _Refused(HTTPStatus.UNAUTHORIZED, "the token holds what no token can")
     call = channel.unary_unary(
         f"/colreduce.rpc.v1.{method}",
         request_serializer=request.SerializeToString,
@@ -158,6 +162,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a question of the page."""
+        # What is refused before its body was read ends the connection: the body is no next request.
+        ends, self.close_connection = self.close_connection, True
         if not self._right_host():
             return
         if not self.free.acquire(blocking=False):
@@ -169,9 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
                 raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "wanted application/json")
             size = self.headers.get("Content-Length", "")
             if not size.isdecimal() or int(size) > MOST_BYTES:
-                self.close_connection = True
                 raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {MOST_BYTES} bytes")
             body = self.rfile.read(int(size))
+            self.close_connection = ends
             name = self.path.removeprefix("/api/")
             self._say(HTTPStatus.OK, self.ask(name, body, self.headers.get("Authorization", "")))
         except _Refused as refused:
@@ -199,6 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
+            **({"Connection": "close"} if self.close_connection else {}),
             **more,
         }
         for name, value in headers.items():
