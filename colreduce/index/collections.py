@@ -66,8 +66,9 @@ class Collections:
     def create(self, name: str, **how: Any) -> Index:
         """Make an empty collection; ``how`` is what `Index.create` takes."""
         check_name(name, "name")
-        if (self.root / name).exists():
-            raise AlreadyExists(f"there is a collection {name!r} already in {self.root}")
+        if name in self or (self.root / name).is_symlink():
+            raise AlreadyExists(f"there is a collection or a link {name!r} already")
+        # A folder that holds anything is refused here, but for what a crash left of a creation.
         return Index.create(self.root / name, **how)
 
     def open(self, name: str, **how: Any) -> Index:
@@ -80,6 +81,11 @@ class Collections:
         It is gone in one step, whatever happens then; its bytes follow. `Locked` if some process
         writes to it. Who still reads it reads on until it closes it.
         """
+        self.set_aside(name)
+        self.sweep()
+
+    def set_aside(self, name: str) -> None:
+        """Take a collection away in one step, and leave its bytes for `sweep` to remove."""
         path = self.path(name)
         if path.is_symlink():
             raise BadInput(f"{path} is a link to an index elsewhere: remove it by hand")
@@ -90,7 +96,6 @@ class Collections:
             fs.fsync_dir(self.root)
         finally:
             lock.release()
-        self.sweep()
 
     def sweep(self) -> None:
         """Remove what is left of dropped collections."""

@@ -98,11 +98,30 @@ def test_what_a_drop_left_behind_is_swept_away(two: Collections) -> None:
     assert not list(two.root.glob(".dropped-*"))
 
 
-def test_a_link_is_never_removed(two: Collections, tmp_path: Path) -> None:
+def test_what_a_creation_left_behind_is_no_obstacle_to_the_next(two: Collections) -> None:
+    (two.root / "new" / "segments").mkdir(parents=True)
+    (two.root / "new" / "LOCK").touch()
+    with pytest.raises(NotFound):
+        two.drop("new")
+    with two.create("new", dim=4) as index:
+        assert len(index) == 0
+    (two.root / "notes").mkdir()
+    (two.root / "notes" / "notes.txt").touch()
+    with pytest.raises(AlreadyExists, match="not empty"):
+        two.create("notes", dim=4)
+
+
+def test_a_link_is_never_removed_nor_followed_to_make_an_index_elsewhere(
+    two: Collections, tmp_path: Path
+) -> None:
     Index.create(tmp_path / "elsewhere", dim=4).close()
     (two.root / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "empty").mkdir()
+    (two.root / "away").symlink_to(tmp_path / "empty")
     with pytest.raises(BadInput, match="by hand"):
         two.drop("linked")
+    with pytest.raises(AlreadyExists, match="link"):
+        two.create("away", dim=4)
 
 
 def test_a_folder_of_indexes_is_wanted(two: Collections) -> None:
