@@ -106,5 +106,8 @@ class Collections:
 
 
 def is_index(path: Path) -> bool:
-    """Say whether a folder is meant to be an index, whole or damaged."""
-    return path.is_dir() and bool(manifest.generations(path))
+    """Say whether a folder is meant to be an index, whole or damaged; not if it may not be read."""
+    try:
+        return path.is_dir() and bool(manifest.generations(path))
+    except PermissionError:
+        return False

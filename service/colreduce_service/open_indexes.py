@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
-import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from colreduce.choose import hint
 from colreduce.embed import Encoder
-from colreduce.errors import AlreadyExists, BadInput, NotAnIndex, NotFound, ReadOnly
-from colreduce.index import Index
+from colreduce.errors import AlreadyExists, BadInput, Locked, NotAnIndex, NotFound, ReadOnly
+from colreduce.index import Collections
+from colreduce.index.collections import is_index
 from colreduce.recipe import Recipe
 from colreduce.rpc import limits
-from colreduce.store import fs
 from colreduce_service.call import Call
 from colreduce_service.collection import Collection
 from colreduce_service.encoders import Encoders
@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at the disk for newer generations.
 LOOK_SECONDS = 1.0
-
-# What is so named was dropped; whatever of it is left is removed at the next start.
-DROPPED = ".dropped-"
 
 
 class OpenIndexes:
@@ -38,7 +35,7 @@ class OpenIndexes:
         self.encoders = encoders or Encoders()
         self._write = write
         self._collections: dict[str, Collection] = {}
-        self._single = False
+        self._folder: Collections | None = None  # None where the root is an index itself
         self._changing = threading.Lock()  # held while collections come and go
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -52,13 +49,14 @@ class OpenIndexes:
         if not self.root.is_dir():
             raise NotAnIndex(f"there is no folder {self.root}")
         self.encoders.load()
-        self._single = _is_index(self.root)
-        if self._single:
+        if is_index(self.root):
             name = _proper_name(self.root.name)
             self._collections = {name: self._opened(name, self.root)}
         else:
-            self._remove_dropped()
-            self._look_for_more()
+            self._folder = Collections(self.root)
+            if self._write:
+                self._folder.sweep()
+            self._look_for_more(self._folder)
         if not self._collections and not (self._write and not any(self.root.iterdir())):
             raise NotAnIndex(f"{self.root} is no index, no folder of indexes, and not empty")
         if self._collections and not any(one.ready for one in self.all()):
@@ -103,13 +101,12 @@ class OpenIndexes:
     ) -> Collection:
         """Make an empty collection."""
         limits.check_name(name, "name")
-        self._require_folder()
+        folder = self._require_folder()
         with self._changing:
-            if name in self._collections or (self.root / name).is_symlink():
+            if name in self._collections:
                 raise AlreadyExists(f"there is a collection {name!r} already")
-            # A folder that holds anything is refused here, but for what a crash left of a creation.
-            Index.create(
-                self.root / name,
+            folder.create(
+                name,
                 recipe=recipe,
                 encoder=encoder,
                 dim=dim,
@@ -123,21 +120,28 @@ class OpenIndexes:
         return made
 
     def drop(self, name: str) -> int:
-        """Remove a collection with all it holds; return how many documents that were."""
+        """Remove a collection with all it holds; return how many documents that were.
+
+        One that another process writes to is kept: `Locked`.
+        """
         limits.check_name(name, "name")
-        self._require_folder()
+        folder = self._require_folder()
         with self._changing:
             collection = self.get(name)
             if collection.path.is_symlink():
                 raise ReadOnly(f"{name} is a link to an index elsewhere: remove it by hand")
+            if isinstance(collection.write_problem, Locked):
+                raise copy.copy(collection.write_problem)
             documents = len(collection.index) if collection.ready else 0
             self._collections = {key: one for key, one in self._collections.items() if key != name}
             collection.close()
-            gone = self.root / f"{DROPPED}{name}-{secrets.token_hex(4)}"
-            fs.rename(collection.path, gone)
-            fs.fsync_dir(self.root)
+            try:
+                folder.set_aside(name)
+            except BaseException:
+                self._look_for_more(folder)
+                raise
         self._changed()
-        fs.rmtree(gone)
+        folder.sweep()
         log.info("%s was dropped with %d documents", name, documents)
         return documents
 
@@ -160,9 +164,9 @@ class OpenIndexes:
         """Look for changes on disk now."""
         for collection in self.all():
             collection.follow()
-        if not self._single:
+        if self._folder is not None:
             with self._changing:
-                self._look_for_more()
+                self._look_for_more(self._folder)
 
     def close(self) -> None:
         """Stop watching, write what waits, and let go of the files."""
@@ -187,35 +191,22 @@ class OpenIndexes:
 
         return Collection(name, path, self.encoders.lend, write=self._write, changed=changed)
 
-    def _look_for_more(self) -> None:
+    def _look_for_more(self, folder: Collections) -> None:
         found = dict(self._collections)
-        for path in sorted(self.root.iterdir()):
-            if path.name in found or not _is_index(path):
-                continue
-            if limits.NAME.fullmatch(path.name) is None:
-                log.debug("%s is an index, but its name cannot be a collection's", path)
-                continue
-            found[path.name] = self._opened(path.name, path)
+        for name in folder.names():
+            if name not in found:
+                found[name] = self._opened(name, self.root / name)
         self._collections = found
 
-    def _remove_dropped(self) -> None:
-        if self._write:
-            for path in self.root.glob(f"{DROPPED}*"):
-                fs.rmtree(path)
-
-    def _require_folder(self) -> None:
+    def _require_folder(self) -> Collections:
         if not self._write:
             raise ReadOnly("this server was started with --read-only")
-        if self._single:
+        if self._folder is None:
             raise ReadOnly(
                 "this server serves one index; one that is started on a folder of indexes makes "
                 "and drops collections"
             )
-
-
-def _is_index(path: Path) -> bool:
-    """Say whether a folder is meant to be an index, whole or damaged."""
-    return path.is_dir() and any(path.glob("manifest-*.json"))
+        return self._folder
 
 
 def _proper_name(name: str) -> str:

@@ -14,6 +14,7 @@ from colreduce.errors import (
     BadInput,
     BadRecipe,
     ColreduceError,
+    Locked,
     NotFound,
     ReadOnly,
 )
@@ -155,6 +156,19 @@ def test_a_link_to_an_index_elsewhere_is_not_followed_when_it_is_dropped(
         with pytest.raises(ReadOnly, match="link"):
             client.drop("linked")
         assert client.describe("linked")["documents"] == 3
+
+
+def test_a_collection_that_another_process_writes_to_is_not_dropped(root: Path) -> None:
+    fill(root / "papers", RECIPE, documents=3)
+    with Index.open(root / "papers") as index:
+        index.acquire()
+        with serving(root) as server, Client(server.listening, timeout=20) as client:
+            with pytest.raises(Locked) as caught:
+                client.drop("papers")
+            assert str(root) not in str(caught.value)
+            assert client.describe("papers")["documents"] == 3
+        index.delete(["doc-0"])
+        assert len(index) == 2
 
 
 def test_a_server_over_one_index_or_told_to_read_makes_and_drops_nothing(root: Path) -> None:
