@@ -82,7 +82,7 @@ class Server:
         self.health.say(dict.fromkeys(("", *SERVICES), False))
         tokens = None if settings.tokens is None else TokenFile(settings.tokens)
         rates = Rates(settings.rate)
-        self._insight = Insight(self.settings, self.lanes, self.indexes.all)
+        self._insight = Insight(self.settings, self.lanes, self.indexes.all, self.health.state)
         self._guard = Guard(
             self.lanes, Access(tokens), rates, self.indexes.say, self._insight.observers
         )

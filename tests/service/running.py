@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from colreduce_service.rates import Rates
 from colreduce_service.server import Server
 from colreduce_service.settings import Settings
 from numpy.typing import NDArray
+from prometheus_client.parser import text_string_to_metric_families
 
 from colreduce import Client, Index
 from colreduce.embed import Encoder
@@ -102,6 +104,17 @@ class Running:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+def scraped(address: str) -> dict[tuple[str, ...], float]:
+    """Return every sample by its name and the values of its labels, in the order of their names."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
 
 
 @contextmanager

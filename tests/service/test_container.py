@@ -118,7 +118,7 @@ def test_the_dashboard_asks_for_metrics_that_the_server_has() -> None:
 
 
 def metrics() -> Metrics:
-    return Metrics({"search": Admission(1, 1)}, list)
+    return Metrics({"search": Admission(1, 1)}, list, dict)
 
 
 def test_compose_file_is_accepted_by_docker_compose() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -22,9 +23,10 @@ from colreduce import Client, Index
 from colreduce.errors import DiskFull, ReadOnly
 from colreduce.rpc import codec, upload
 from colreduce.rpc.v1 import write_pb2
-from tests.service.running import DIM, failing_disk, fill, serving, until
+from tests.service.running import DIM, failing_disk, fill, scraped, serving, until
 
 RECIPE = "fp32 | exhaustive | maxsim"
+MEASURED: Any = {"metrics": "127.0.0.1:0"}
 EYE = np.eye(DIM, dtype=np.float32)
 
 
@@ -36,13 +38,14 @@ def index(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(index: Path) -> Iterator[Server]:
-    with serving(index) as running:
+    with serving(index, **MEASURED) as running:
         yield running
 
 
-def states(address: str) -> tuple[bool, bool]:
+def states(server: Server) -> tuple[bool, bool]:
     """Return whether the server reads and whether it writes, as all that can be asked agree."""
-    found = []
+    address, found = server.listening, []
+    metrics = scraped(server.metrics)
     for service, word in ((SEARCH, "search"), (WRITE, "write")):
         with Client(address) as client:
             checked = client.health(service)
@@ -53,21 +56,22 @@ def states(address: str) -> tuple[bool, bool]:
         assert ran.stdout.strip() == checked
         assert (checked == "SERVING") == (watched.status == health_module.SERVING)
         assert ran.exit_code == (0 if checked == "SERVING" else 1)
+        assert metrics["colreduce_serving", word.title()] == (checked == "SERVING")
         found.append(checked == "SERVING")
     return found[0], found[1]
 
 
 def test_a_server_that_is_opening_is_not_ready(index: Path) -> None:
-    opening = Server(index, Settings(listen="127.0.0.1:0", linger=0.0))
+    opening = Server(index, Settings(listen="127.0.0.1:0", linger=0.0, **MEASURED))
     opening._grpc.start()
     try:
-        assert states(opening.listening) == (False, False)
+        assert states(opening) == (False, False)
     finally:
         opening.drain()
 
 
 def test_a_server_that_is_ready_reads_and_writes(server: Server) -> None:
-    assert states(server.listening) == (True, True)
+    assert states(server) == (True, True)
     with Client(server.listening) as client:
         named = ("", ADMIN, f"{SEARCH}/idx", f"{WRITE}/idx")
         assert [client.health(one) for one in named] == ["SERVING"] * 4
@@ -78,8 +82,8 @@ def test_a_damaged_collection_is_told_from_the_others(index: Path, tmp_path: Pat
     code = next((tmp_path / "bad").glob("segments/*/pack.bin"))
     code.chmod(0o644)
     code.write_bytes(bytes(code.stat().st_size))
-    with serving(tmp_path) as server, Client(server.listening) as client:
-        assert states(server.listening) == (True, True)
+    with serving(tmp_path, **MEASURED) as server, Client(server.listening) as client:
+        assert states(server) == (True, True)
         named = [f"{service}/{one}" for one in ("bad", "idx") for service in (SEARCH, WRITE)]
         assert [client.health(one) for one in named] == ["NOT_SERVING"] * 2 + ["SERVING"] * 2
         ran = CliRunner().invoke(health, [server.listening, "--collection", "bad"])
@@ -88,9 +92,9 @@ def test_a_damaged_collection_is_told_from_the_others(index: Path, tmp_path: Pat
 
 def test_a_draining_server_is_not_ready(server: Server) -> None:
     server.health.say_goodbye()
-    assert states(server.listening) == (False, False)
+    assert states(server) == (False, False)
     server.tell_health()
-    assert states(server.listening) == (False, False)
+    assert states(server) == (False, False)
 
 
 def test_a_full_disk_ends_writing_and_not_reading_and_heals_by_itself(server: Server) -> None:
@@ -99,11 +103,11 @@ def test_a_full_disk_ends_writing_and_not_reading_and_heals_by_itself(server: Se
             report = client._stubs["Write"].Upsert(iter([_one("a")]), timeout=10)
             [item] = next(report).items
             assert item.reason == "DISK_FULL"
-            assert states(server.listening) == (True, False)
+            assert states(server) == (True, False)
             assert client.describe()["write_problem"]
             assert len(client.search(EYE[:1], k=3)) == 3
         until(lambda: client.health(WRITE) == "SERVING")
-        assert states(server.listening) == (True, True)
+        assert states(server) == (True, True)
         assert client.add(["a"], embeddings=[EYE[:2]])
 
 
@@ -115,7 +119,7 @@ def test_a_failed_fsync_ends_writing_for_good_and_not_reading(server: Server) ->
             with failing_disk(f"{number}:EIO"), pytest.raises(Exception, match=r".+"):
                 client.add([f"a-{number}"], embeddings=[EYE[:2]])
             assert number < 60
-        assert states(server.listening) == (True, False)
+        assert states(server) == (True, False)
         assert "Restart" in client.describe()["write_problem"]
         with pytest.raises(ReadOnly):
             client.add(["b"], embeddings=[EYE[:2]])
@@ -125,13 +129,13 @@ def test_a_failed_fsync_ends_writing_for_good_and_not_reading(server: Server) ->
 def test_an_index_that_another_process_writes_is_read_and_not_written(index: Path) -> None:
     with Index.open(index) as other:
         other.acquire()
-        with serving(index) as server:
-            assert states(server.listening) == (True, False)
+        with serving(index, **MEASURED) as server:
+            assert states(server) == (True, False)
 
 
 def test_a_replica_reads_and_does_not_write(index: Path) -> None:
-    with serving(index, read_only=True) as server:
-        assert states(server.listening) == (True, False)
+    with serving(index, read_only=True, **MEASURED) as server:
+        assert states(server) == (True, False)
 
 
 def test_watchers_are_told_of_a_change_at_once_and_a_silent_one_holds_up_nobody(
@@ -193,7 +197,7 @@ def test_a_watcher_that_comes_while_the_server_ends_does_not_hold_it_up(index: P
                 with contextlib.suppress(grpc.RpcError):
                     list(stub.Watch(health_pb2.HealthCheckRequest(), timeout=5))
 
-    with serving(index) as server:
+    with serving(index, **MEASURED) as server:
         watchers = [threading.Thread(target=watch, args=(server.listening,)) for _ in range(8)]
         for one in watchers:
             one.start()

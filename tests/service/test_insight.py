@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,12 @@ import pytest
 from colreduce_service.insight.traces import Traces
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from prometheus_client.parser import text_string_to_metric_families
 
 from colreduce import Client
 from colreduce.errors import AlreadyExists, BadInput, ColreduceError, NotFound
-from tests.service.running import Running, fill, serving, unit_vectors
+from tests.service.running import Running, fill, scraped, serving, unit_vectors
 
 LOSSY = "window(size=1) | int8 | mean | maxsim(candidates=1)"
-Values = dict[tuple[str, ...], float]
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +36,6 @@ def client(root: Path) -> Iterator[tuple[Client, str]]:
         Client(server.listening) as asking,
     ):
         yield asking, server.metrics
-
-
-def scraped(address: str) -> Values:
-    """Return every sample by its name and the values of its labels, in the order of their names."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    return {
-        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def query(seed: int = 0) -> np.ndarray:

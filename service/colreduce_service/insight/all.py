@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from colreduce.errors import BadInput
 from colreduce_service.addresses import tcp_address
@@ -13,6 +14,9 @@ from colreduce_service.insight.requests import log_request
 from colreduce_service.methods import Lane
 from colreduce_service.settings import Settings
 
+if TYPE_CHECKING:
+    from colreduce_service.insight.metrics import Metrics
+
 
 class Insight:
     """Observers of requests, and where what they found can be read."""
@@ -22,15 +26,18 @@ class Insight:
         settings: Settings,
         lanes: Mapping[Lane, Admission],
         collections: Callable[[], Sequence[Collection]],
+        health: Callable[[], Mapping[str, bool]],
     ) -> None:
-        """``collections`` returns what is served."""
+        """Take what can be looked at: places, what is served, and what health says."""
         self.observers = Observers()
         self.listening = ""
         self._closing: list[Callable[[], None]] = []
         if settings.shadow and not settings.metrics:
             raise BadInput("--shadow is told by metrics: give --metrics, too", field="shadow")
         if settings.metrics:
-            self._measure(settings, lanes, collections)
+            from colreduce_service.insight.metrics import Metrics
+
+            self._measure(settings, Metrics(lanes, collections, health))
         if settings.log_requests:
             self.observers.add(log_request)
         if settings.traces:
@@ -45,17 +52,10 @@ class Insight:
         while self._closing:
             self._closing.pop()()
 
-    def _measure(
-        self,
-        settings: Settings,
-        lanes: Mapping[Lane, Admission],
-        collections: Callable[[], Sequence[Collection]],
-    ) -> None:
-        from colreduce_service.insight.metrics import Metrics
+    def _measure(self, settings: Settings, metrics: Metrics) -> None:
         from colreduce_service.insight.shadow import Shadow
 
         host, port = tcp_address(settings.metrics, "metrics", settings.insecure)
-        metrics = Metrics(lanes, collections)
         self.observers.add(metrics)
         if settings.shadow:
             shadow = Shadow(settings.shadow, metrics)

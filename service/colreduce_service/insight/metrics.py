@@ -37,9 +37,16 @@ class Metrics:
     """All metrics of one server."""
 
     def __init__(
-        self, lanes: Mapping[Lane, Admission], collections: Callable[[], Sequence[Collection]]
+        self,
+        lanes: Mapping[Lane, Admission],
+        collections: Callable[[], Sequence[Collection]],
+        health: Callable[[], Mapping[str, bool]],
     ) -> None:
-        """``collections`` returns what is served, each time that somebody reads the metrics."""
+        """Both are called each time that somebody reads the metrics.
+
+        collections  returns what is served
+        health       returns what health says of every service
+        """
         self.registry = registry = CollectorRegistry()
         self._requests = Counter(
             "colreduce_requests",
@@ -73,7 +80,7 @@ class Metrics:
             "Searches that were not scored again because too many waited.",
             registry=registry,
         )
-        registry.register(_State(lanes, collections))
+        registry.register(_State(lanes, collections, health))
         ProcessCollector(registry=registry)
 
     def __call__(self, call: Call, code: str) -> None:
@@ -119,19 +126,33 @@ class _State(Collector):
     """What is so now, looked up when it is asked for."""
 
     def __init__(
-        self, lanes: Mapping[Lane, Admission], collections: Callable[[], Sequence[Collection]]
+        self,
+        lanes: Mapping[Lane, Admission],
+        collections: Callable[[], Sequence[Collection]],
+        health: Callable[[], Mapping[str, bool]],
     ) -> None:
         self._lanes = lanes
         self._collections = collections
+        self._health = health
         self._known: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield self._serving()
         yield from self._places()
         yield from self._contents()
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Say nothing in advance: indexes may not be open yet."""
         return iter(())
+
+    def _serving(self) -> GaugeMetricFamily:
+        serving = GaugeMetricFamily(
+            "colreduce_serving", "What health says of a service: 1 for SERVING.", labels=["service"]
+        )
+        for name, ready in self._health().items():
+            if name and "/" not in name:  # a collection has metrics of its own
+                serving.add_metric([name.rpartition(".")[2]], ready)
+        return serving
 
     def _places(self) -> Iterator[GaugeMetricFamily]:
         inside = GaugeMetricFamily(
