@@ -18,7 +18,7 @@ from colreduce.errors import (
     NotFound,
     ReadOnly,
 )
-from tests.service.running import DIM, fill, serving
+from tests.service.running import DIM, fill, scraped, serving
 
 RECIPE = "fp32 | exhaustive | maxsim"
 EYE = np.eye(DIM, dtype=np.float32)
@@ -180,6 +180,19 @@ def test_a_server_over_one_index_or_told_to_read_makes_and_drops_nothing(root: P
             with pytest.raises(ReadOnly):
                 client.drop("one")
             assert client.describe("one")["documents"] == 3
+
+
+def test_a_name_that_was_refused_becomes_no_label_of_a_metric(root: Path) -> None:
+    with serving(root, metrics="127.0.0.1:0") as server, Client(server.listening) as client:
+        with pytest.raises(NotFound):
+            client.drop("made-up")
+        with pytest.raises(BadRecipe):
+            client.create("made-up", "dense(model='x')", dim=DIM)
+        client.create("papers", RECIPE, dim=DIM)
+        client.drop("papers")
+        labels = {label for sample in scraped(server.metrics) for label in sample[1:]}
+    assert "papers" in labels
+    assert "made-up" not in labels
 
 
 def test_without_a_folder_for_snapshots_there_is_none(root: Path) -> None:

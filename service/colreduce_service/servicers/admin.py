@@ -66,7 +66,6 @@ class AdminServicer:
             raise BadInput("wanted either an encoder or a dim", field="encoder")
         if request.dim:
             limits.check_count(request.dim, limits.DIM, "dim", "the width")
-        call.collection = request.name
         encoders = self._indexes.encoders
         made = self._indexes.create(
             request.name,
@@ -79,6 +78,7 @@ class AdminServicer:
                 request.store_assignment if request.HasField("store_assignment") else None
             ),
         )
+        call.collection = made.name  # a name that was refused becomes no label of a metric
         return admin_pb2.CreateCollectionResponse(
             recipe=str(made.index.recipe), generation=made.index.generation
         )
@@ -106,8 +106,9 @@ class AdminServicer:
         self, request: admin_pb2.DropCollectionRequest, call: Call
     ) -> admin_pb2.DropCollectionResponse:
         """Remove a collection with everything in it."""
-        call.collection = request.name
-        return admin_pb2.DropCollectionResponse(documents=self._indexes.drop(request.name))
+        documents = self._indexes.drop(request.name)
+        call.collection = request.name  # only now it is known to be one
+        return admin_pb2.DropCollectionResponse(documents=documents)
 
     def _entry(self, one: Collection) -> admin_pb2.Collection:
         index = one.index if one.ready else None
