@@ -78,6 +78,20 @@ def test_what_collections_hold_is_told_as_it_is_now(client: tuple[Client, str]) 
     assert after["colreduce_generation", "exact"] > before["colreduce_generation", "exact"]
 
 
+def test_a_collection_that_takes_the_name_of_a_dropped_one_is_told_as_itself(
+    tmp_path: Path,
+) -> None:
+    with (
+        serving(tmp_path, metrics="127.0.0.1:0") as server,
+        Client(server.listening) as asking,
+    ):
+        for documents in (3, 2):
+            asking.create("papers", "int8", dim=4)
+            asking.add(list("abc")[:documents], embeddings=[np.eye(4)] * documents)
+            assert scraped(server.metrics)["colreduce_documents", "papers"] == documents
+            asking.drop("papers")
+
+
 def test_searches_are_scored_again_and_the_loss_is_seen(root: Path) -> None:
     with serving(root, metrics="127.0.0.1:0", shadow=2) as server:
         with Client(server.listening) as asking:

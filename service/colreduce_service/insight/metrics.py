@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from colreduce.errors import AlreadyExists, MissingDependency
+from colreduce.index.search import View
 from colreduce_service.admission import Admission
 from colreduce_service.call import Call
 from colreduce_service.collection import Collection
@@ -134,7 +136,7 @@ class _State(Collector):
         self._lanes = lanes
         self._collections = collections
         self._health = health
-        self._known: dict[str, tuple[int, dict[str, Any]]] = {}
+        self._known: WeakKeyDictionary[View, dict[str, Any]] = WeakKeyDictionary()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         yield self._serving()
@@ -198,7 +200,8 @@ class _State(Collector):
 
     def _described(self, one: Collection) -> dict[str, Any]:
         """Describe a collection, anew only when it has changed: that reads every length."""
-        known = self._known.get(one.name)
-        if known is None or known[0] != one.index.generation:
-            known = self._known[one.name] = (one.index.generation, one.describe())
-        return known[1]
+        view = one.index.view
+        about = self._known.get(view)
+        if about is None:
+            about = self._known[view] = one.describe()
+        return about
