@@ -28,13 +28,17 @@ class Measure:
     """
 
     def __init__(self, task: Task, metric: str, best: NDArray[np.int64]) -> None:
-        """``best`` holds the rows of exact search: [queries, depth or more], best first."""
+        """``best`` holds the rows of exact search: [queries, depth or more], best first.
+
+        Where there are fewer documents the row is -1.
+        """
         self._task = task
         self._best = best
         self.name = metric if task.qrels is not None else AGREEMENT
         self.depth = self.depth_for(metric, task.qrels is not None)
         every = np.arange(len(task))
-        self.exact = self.values([row[: self.depth] for row in best], every)
+        found = [row[: self.depth] for row in best]
+        self.exact = self.values([row[row >= 0] for row in found], every)
 
     @staticmethod
     def depth_for(metric: str, judged: bool) -> int:

@@ -93,6 +93,16 @@ def test_a_hidden_document_is_never_found(task: Task):
     assert not (hidden == first[:, None]).any()
 
 
+def test_exact_search_is_judged_by_documents_that_there_are(task: Task):
+    last = len(task.documents) - 1
+    best = np.full((len(task), 20), NONE, dtype=np.int64)
+    best[:, :3] = last, 0, 1
+    ids = task.corpus.ids
+    judged = {name: {ids[0]: 1, ids[last]: 1} for name in task.query_ids}
+    measure = Measure(replace(task, qrels=judged), "nDCG@20", best)
+    assert measure.exact.tolist() == pytest.approx([1.0] * len(task))
+
+
 def test_a_pool_holds_what_is_learned_from_and_the_best_of_every_query(task: Task):
     best = exact_best(task, 20, silent)
     asked = np.arange(4)
