@@ -8,6 +8,7 @@ from colreduce.evaluate.held_out import SENTENCES, SPANS
 from colreduce.evaluate.statistics import Interval
 from colreduce.plan.result import Plan
 from colreduce.plan.task import GIVEN, JUDGED
+from colreduce.units import amount, milliseconds
 
 KINDS: Mapping[str, str] = {
     JUDGED: "judged queries",
@@ -41,10 +42,17 @@ def expected(plan: Plan) -> str:
 
 
 def _doubt(plan: Plan) -> str:
+    built = plan.settled.built
+    if not plan.target.affords(built.total, built.milliseconds):
+        return (
+            f"Its index takes {amount(built.total)} per document and "
+            f"{milliseconds(built.milliseconds)} for a search, which is more than was wanted; of "
+            "what was tried, this comes nearest."
+        )
     if plan.settled.refused:
         return (
-            "The held-back queries confirm none of the recipes that the others chose; this one is "
-            "the best by all queries."
+            "None of the recipes that the choosing queries wanted was confirmed; this one is the "
+            "best by all queries."
         )
     return (
         "By what so many queries let one believe, nothing that was tried comes up to what was "
