@@ -60,17 +60,19 @@ class Survey:
 def survey(
     source: Source, *, seed: int, block: int, limit: int | None, rejects: Rejects, told: Told
 ) -> Survey:
-    """Read a source once, and once more if ids that come twice are to be left out.
+    """Read a source, and again as long as ids that come twice are to be left out.
+
+    With a limit other documents come in for those, and an id of theirs may come twice as well.
 
     Raises `BadData` when there are more bad records than ``rejects`` takes.
     """
-    first = _read(source, seed, block, limit, rejects, told)
-    repeated = first.repeated(source, rejects.left_out)
-    if not repeated:
-        return first.finish(source, rejects)
-    for bad in repeated:
-        rejects.take(bad)
-    return _read(source, seed, block, limit, rejects, told).finish(source, rejects)
+    while True:
+        reading = _read(source, seed, block, limit, rejects, told)
+        repeated = reading.repeated(source, rejects.left_out)
+        if not repeated:
+            return reading.finish(source, rejects)
+        for bad in repeated:
+            rejects.take(bad)
 
 
 def accepted(source: Source, start: int, rejected: Iterable[int]) -> Iterator[Documents]:

@@ -298,6 +298,15 @@ def test_bad_records_are_left_out_and_told_in_a_file(tmp_path: Path):
     assert told[0]["reason"] == "no '_id'; wanted a string that is not empty"
 
 
+def test_what_comes_in_for_an_id_that_came_twice_has_an_id_of_its_own(tmp_path: Path):
+    path = tmp_path / "docs.jsonl"
+    path.write_text("".join(json.dumps({"_id": one, "text": one}) + "\n" for one in "aabbcd"))
+    built = run(path, tmp_path / "idx", limit=3, max_rejects=2)
+    assert (built.description["documents"], built.rejected) == (3, 2)
+    with Index.open(tmp_path / "idx") as index:
+        assert [one.text for one in index.get(["a", "b", "c"])] == ["a", "b", "c"]
+
+
 def test_events_say_how_fast_it_goes_and_what_is_lost(tmp_path: Path):
     listener = Listener()
     run(documents(tmp_path / "docs.jsonl", 60), tmp_path / "idx", listener=listener, piece=16)
