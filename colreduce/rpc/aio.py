@@ -196,6 +196,8 @@ class AsyncClient:
                 return upload.report
             except grpc.RpcError as error:
                 pause = upload.broken(error_of(error, self.address))
+            except Unavailable as error:
+                pause = upload.broken(error)
             finally:
                 call.cancel()
             await asyncio.sleep(pause)
@@ -203,7 +205,7 @@ class AsyncClient:
     async def _converse(self, upload: Upload, call: Any) -> None:
         while True:
             while (message := upload.next_message()) is not None:
-                await call.write(message)
+                await self._write(call, message)
             if not upload.waiting:
                 await call.done_writing()
                 await call.read()  # the server's goodbye
@@ -212,6 +214,18 @@ class AsyncClient:
             if answer is grpc.aio.EOF:
                 raise Unavailable(f"{self.address} ended the stream before all was answered")
             await asyncio.sleep(upload.answered(answer))
+
+    async def _write(self, call: Any, message: Any) -> None:
+        """Send a message; where the stream has ended, raise why, as far as the server said it."""
+        try:
+            await call.write(message)
+        except asyncio.InvalidStateError:
+            await call.read()  # raises it
+            raise Unavailable(f"{self.address} ended the stream before all was answered") from None
+        except grpc.aio.AioRpcError as error:
+            if error.trailing_metadata():
+                raise
+            raise Unavailable(f"the stream to {self.address} was cut off") from error
 
     async def delete(
         self, ids: Sequence[str], *, collection: str | None = None, timeout: float | None = None

@@ -101,6 +101,24 @@ def test_documents_are_written_and_collections_kept_from_coroutines(server: Serv
     assert [one.written for one in seen] == [64, 128, 192, 200]
 
 
+def test_an_upsert_whose_stream_was_cut_off_between_two_messages_goes_on(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("colreduce_service.guard.IDLE_SECONDS", 0.2)
+
+    def slow() -> Iterator[Document]:
+        for number in range(400):
+            if number == 130:
+                time.sleep(2)  # meanwhile the server tires of waiting
+            yield Document(f"slow-{number}", vectors=EYE[:2])
+
+    async def work(client: AsyncClient) -> None:
+        report = await client.upsert(slow())
+        assert (report.written, report.refused) == (400, ())
+
+    run(server, work)
+
+
 def test_errors_are_our_errors(server: Server) -> None:
     for work, kind in (
         (lambda client: client.get(["nobody"]), NotFound),
