@@ -89,7 +89,12 @@ class SharedEncoder:
             self._require_open()
             self._queries.extend(waiting)
             self._changed.notify()
-        return [_awaited(future, check) for _, future in waiting]
+        try:
+            return [_awaited(future, check) for _, future in waiting]
+        except BaseException:
+            for _, future in waiting:  # nobody waits for the others any more
+                future.cancel()
+            raise
 
     def documents(
         self,

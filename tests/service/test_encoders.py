@@ -96,7 +96,7 @@ def test_a_query_that_nobody_waits_for_is_not_encoded(model: Model, shared: Shar
         running = pool.submit(shared.encode, ["first"])
         until(lambda: bool(model.batches))
         with pytest.raises(DeadlineExceeded):
-            shared.encode(["second"], gone)
+            shared.encode(["second", "and one beside it"], gone)
         assert len(running.result()) == 1
     assert len(shared.encode(["third"])) == 1
     assert model.batches == [["first"], ["third"]]
