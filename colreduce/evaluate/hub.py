@@ -104,9 +104,10 @@ def fetched(source: Path, read: Reader | None = None, progress: Progress = silen
         try:
             _write(working, place(proper), read or _from_hub, progress)
             working.rename(folder)
-        except BaseException:
+        except BaseException as problem:
             shutil.rmtree(working)
-            raise
+            if not (isinstance(problem, OSError) and folder.is_dir()):  # another was faster
+                raise
     return folder
 
 

@@ -94,6 +94,25 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path, cache: Path) -> No
     assert [path for path in (cache / "datasets" / "nanobeir").iterdir()] == []
 
 
+def test_of_two_who_read_the_same_the_faster_one_is_believed() -> None:
+    tables = {
+        "corpus": [{"_id": "d1", "text": "one"}],
+        "queries": [{"_id": "q1", "text": "which?"}],
+        "qrels": [{"query-id": "q1", "corpus-id": "d1"}],
+    }
+
+    def read(_: str, configuration: str, split: str) -> Iterable[Mapping[str, Any]]:
+        return tables[configuration]
+
+    def slow(_: str, configuration: str, split: str) -> Iterable[Mapping[str, Any]]:
+        fetched(Path("nanobeir/SciFact"), read)
+        return tables[configuration]
+
+    folder = fetched(Path("nanobeir/SciFact"), slow)
+    assert BeirFolder(folder).queries() == {"q1": "which?"}
+    assert [one.name for one in folder.parent.iterdir()] == ["SciFact"]
+
+
 def test_a_misspelt_name_is_answered_with_the_right_one() -> None:
     with pytest.raises(UnknownName, match="Did you mean 'SciFact'"):
         fetched(Path("nanobeir/SciFat"))
