@@ -70,6 +70,8 @@ def explain(
         text, id = None, text
     if id is None or (text is None) == (query_vectors is None):
         raise click.UsageError("Wanted TEXT and ID, or ID and --query-vectors FILE.")
+    if image is not None and html is None:
+        raise click.UsageError("--image is drawn on a page: name one by --html FILE, too.")
     from colreduce.embed.precomputed import one_query
     from colreduce.index import Index
     from colreduce.pages.explanation import explanation_page
