@@ -148,7 +148,7 @@ def test_the_command_explains_vectors(tmp_path: Path) -> None:
     assert "vector 2" in told.stdout
     lacking = CliRunner().invoke(main, ["explain", str(tmp_path / "idx"), "a"])
     assert lacking.exit_code == 2
+    assert "Wanted TEXT and ID" in lacking.stderr
     lacking = CliRunner().invoke(main, [*words, "--image", str(tmp_path / "query.npy")])
     assert lacking.exit_code == 2
     assert "--html" in lacking.stderr
-    assert "Wanted TEXT and ID" in lacking.stderr
