@@ -98,6 +98,16 @@ class Choice:
             refused.append(Refused(option, said, reason))
         return self._nearest(options, refused)
 
+    def hopeless(self, options: Sequence[Option]) -> bool:
+        """Say whether none of the recipes will do, and larger ones are allowed."""
+        bounded = self.target.max_bytes is not None or self.target.max_ms is not None
+        if self.target.keep is None or bounded:
+            return False
+        held_back = self.halves.held_back
+        return all(
+            self._missed(one.values[held_back], one.agreement) for one in self.in_order(options)
+        )
+
     def in_order(self, options: Sequence[Option]) -> list[Option]:
         """Return the recipes that hold the bounds by estimate, the one that is wanted most first.
 

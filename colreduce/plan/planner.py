@@ -22,6 +22,7 @@ from colreduce.plan.measure import Measure
 from colreduce.plan.options import halve
 from colreduce.plan.result import Plan
 from colreduce.plan.search import Search
+from colreduce.plan.space import Space
 from colreduce.plan.target import Target
 from colreduce.plan.task import Task, load_task
 
@@ -92,17 +93,24 @@ def plan_for(
     best = exact_best(task, depth, progress)
     measure, halves = Measure(task, metric, best), halve(len(task), seed)
     catalogue = catalogue_bytes(task)
-    found = Search(task, target, measure, best, halves, catalogue, seed, progress, **search).run()
+    searching = Search(task, target, measure, best, halves, catalogue, seed, progress, **search)
+    found = searching.run()
+    options, rounds = list(found.options), list(found.rounds)
     choice = Choice(task, target, measure, halves, seed, progress)
-    settled = choice.settle(found.options)
+    for rung in Space(task.documents.dim, words=False).rungs():
+        if not choice.hopeless(options):
+            break
+        more, last = searching.climb(rung)
+        options, rounds = [*options, *more], [*rounds, last]
+    settled = choice.settle(options)
     return Plan(
         task=task,
         target=target,
         metric=measure.name,
         settled=settled,
         exact=float(measure.exact[halves.held_back].mean()),
-        options=found.options,
-        rounds=found.rounds,
+        options=options,
+        rounds=rounds,
         halves=halves,
         seed=seed,
         seconds=perf_counter() - started,

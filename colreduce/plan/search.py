@@ -111,6 +111,10 @@ class Search:
         found, final = self._options(self._last_arms(stood, space))
         return Searched(found, [*rounds, final])
 
+    def climb(self, rung: Arm) -> tuple[list[Option], Round]:
+        """Measure whole recipes of one more arm, as the last round does."""
+        return self._options([rung])
+
     def _pool(self, size: Size) -> Pool:
         """Ask some of the choosing queries; the first ones of a shuffled order."""
         order = np.random.default_rng(self.seed).permutation(self.halves.choosing)

@@ -29,6 +29,10 @@ UNROTATED, FEW_DOCUMENTS = "pq(parts=32)", 20_000
 
 STOPWORDS = "stopwords"
 
+# What is tried one by one, until something does, when no arm of the last round keeps what is
+# wanted: a width (0 for all of it) and a factor of ward (0 for none).
+RUNGS = ((128, 3.0), (128, 1.5), (0, 4.0), (0, 2.0), (0, 0.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -112,6 +116,14 @@ class Space:
         # A large one, whose neighbours are looked at when all these lose too much.
         arms += [Arm(0, "", "ward", 2.0, codec) for codec in FIRST_CODECS]
         return [arm for arm in dict.fromkeys(arms) if self.has(arm)]
+
+    def rungs(self) -> list[Arm]:
+        """Return arms that lose less and less, up to all vectors as they were encoded."""
+        found = [
+            Arm(width if width < self.dim else 0, "", "ward" if factor else "", factor, "int8")
+            for width, factor in RUNGS
+        ]
+        return list(dict.fromkeys(found))
 
     def neighbours(self, arm: Arm) -> list[Arm]:
         """Return the arms that differ from one by a single step: of factor, width or codec."""

@@ -287,3 +287,10 @@ def test_a_source_with_too_few_documents_is_refused(tmp_path: Path):
     )
     with pytest.raises(BadInput, match="2 queries"):
         plan(file, keep=0.9, cache=False)
+
+
+def test_a_share_that_no_small_recipe_keeps_is_kept_by_a_larger_one(task: Task):
+    found = plan_for(task, Target(keep=0.995), sizes=SMALL)
+    assert found.settled.confirmed
+    assert str(found.settled.option.recipe).startswith("int8 | ")  # all vectors, as encoded
+    assert len(found.rounds) > len(SMALL) + 1
