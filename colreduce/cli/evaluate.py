@@ -106,8 +106,9 @@ def evaluate(
     """Measure recipes, and other systems' runs, on the judged queries of each SOURCE.
 
     SOURCE is a folder in BEIR's layout or with TREC's files, a .npz file of vectors with
-    judgements, or the name of a public data set such as nanobeir/SciFact. Every recipe is built as a real index and searched; the tables say what was left
-    after each stage, which differences are more than chance, and which queries got worse.
+    judgements, or the name of a public data set such as nanobeir/SciFact. Every recipe is built as
+    a real index and searched; the tables say what was left after each stage, which differences are
+    more than chance, and which queries got worse.
     Embeddings and results are kept under ~/.cache/colreduce, or where COLREDUCE_CACHE says, so
     that asking again takes a moment.
 
