@@ -68,11 +68,6 @@ class Admission:
         return min(max(answered, 1), MOST_PER_WORKER) * self.workers
 
     @property
-    def usual_seconds(self) -> float:
-        """Return how long a request usually runs: the median of the last ones."""
-        return self._usual
-
-    @property
     def in_flight(self) -> int:
         """Return how many requests run or wait."""
         with self._guard:
