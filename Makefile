@@ -19,8 +19,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 demo: $(STAMP)  ## index the bundled sample, search it, show what was lost
 	$(BIN)/colreduce demo
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run the tests, in two processes side by side
+	$(BIN)/python -m tests.side_by_side
 
 check: lint test  ## linters, types, import rules, tests
 
