@@ -16,7 +16,8 @@ def build(request):
     recipe = request.settings["recipe"]
     chosen = np.sort(np.random.default_rng(0).permutation(len(documents))[:SAMPLE])
     texts = request.texts("documents") if "bm25" in recipe else None
-    kept = {"store_texts": False, "store_assignment": False}  # a search needs neither
+    # A search needs none of these.
+    kept = dict.fromkeys(("store_texts", "store_assignment", "keep_sample"), False)
     with Index.create(request.index, recipe=recipe, dim=documents.dim, **kept) as index:
         sample = [documents.rows(row, row + 1) for row in chosen.tolist()]
         some = None if texts is None else [texts[row] for row in chosen.tolist()]
