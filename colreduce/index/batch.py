@@ -12,6 +12,7 @@ import torch
 from colreduce.errors import BadInput
 from colreduce.index import limits
 from colreduce.index.build import SegmentBuilder, Watch
+from colreduce.index.loading import learned
 from colreduce.index.sample import Keeper
 from colreduce.ragged import Ragged
 from colreduce.store import Store
@@ -121,11 +122,7 @@ class Batch:
             return
         models = None
         if not self._index.view.snapshot.models:
-            models = {
-                key: {name: tensor.cpu().numpy() for name, tensor in state.items()}
-                for key, state in self._index.pipeline.states.items()
-                if state
-            }
+            models = learned(self._index.pipeline)
         self._store.commit(writers, models=models)
         self._builders = []
         self._index.refresh()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput
@@ -25,6 +26,15 @@ def stored_pipeline(recipe: Recipe, snapshot: Snapshot) -> Pipeline:
         if key in keys
     }
     return Pipeline(recipe, states)
+
+
+def learned(pipeline: Pipeline) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return what the methods learned as arrays, which `stored_pipeline` makes states of again."""
+    return {
+        key: {name: tensor.cpu().numpy() for name, tensor in state.items()}
+        for key, state in pipeline.states.items()
+        if state
+    }
 
 
 def new_encoder(encoder: Any, dim: int | None, device: str) -> Encoder | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from colreduce.embed import Encoder
 from colreduce.index.build import SegmentBuilder, Watch
 from colreduce.index.index import Index
+from colreduce.index.loading import learned
 from colreduce.index.maintain import merge
 from colreduce.index.sample import Keeper
 from colreduce.store import Store
@@ -56,16 +57,16 @@ class Making:
             return cls(Store.open(path, write=True), encoder)
         names = [name for name in record["files"] if name.startswith(LEARNED)]
         staging = Staging(path, lambda: None)
-        learned = {name.removeprefix(LEARNED): staging.arrays(record, name) for name in names}
-        return cls(Store.prepare(path, record["config"], learned), encoder)
+        known = {name.removeprefix(LEARNED): staging.arrays(record, name) for name in names}
+        return cls(Store.prepare(path, record["config"], known), encoder)
 
     def found(
         self, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, NDArray[Any]]]
     ) -> None:
         """Write down what is going to be built, once the methods have learned."""
-        learned = {LEARNED + key: state for key, state in self._learned().items()}
+        states = {LEARNED + key: state for key, state in learned(self.index.pipeline).items()}
         config = dict(self._store.config)
-        self.staging.found({**record, "config": config}, {**learned, **arrays})
+        self.staging.found({**record, "config": config}, {**states, **arrays})
 
     @contextmanager
     def piece(
@@ -105,7 +106,7 @@ class Making:
             for writer in writers:
                 writer.abort()
             raise
-        self._store.commit(writers, models=self._learned())
+        self._store.commit(writers, models=learned(self.index.pipeline))
         self.index.refresh()
 
     def close(self) -> None:
@@ -121,10 +122,3 @@ class Making:
         self, kind: type[BaseException] | None, value: object, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _learned(self) -> dict[str, dict[str, NDArray[Any]]]:
-        return {
-            key: {name: tensor.cpu().numpy() for name, tensor in state.items()}
-            for key, state in self.index.pipeline.states.items()
-            if state
-        }
