@@ -5,8 +5,9 @@
 
 Documents and queries are encoded once (and cached), transformed by ``pca(dim=128)``, reduced,
 and every query is scored against every document by MaxSim: no first stage and no codec stand
-between a reducer and its figures. Results are kept after every row in
-``benchmarks/results/reducers-DATASET.json``, so that a run that was stopped goes on where it was.
+between a reducer and its figures. ``--device cuda`` reduces and scores there. Results
+are kept after every row in ``benchmarks/results/reducers-DATASET.json``, so that a run that was
+stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Task:
     text_bytes: int = 0
 
 
-def load_task(name: str) -> tuple[Task, dict[str, float]]:
+def load_task(name: str, device: str) -> tuple[Task, dict[str, float]]:
     """Load and transform a collection; return it with the figures of exact search before PCA."""
     vectors = common.data("vectors", "lotte500_colbertv2.npz") if name == "lotte500" else None
     encoder = None if vectors else load_encoder(common.encoder_folder())
@@ -81,16 +82,17 @@ def load_task(name: str) -> tuple[Task, dict[str, float]]:
     recipe = Recipe(Recipe.parse("pca(dim=128)").methods[:1])
     pipeline = Pipeline.fit(recipe, documents.take(sampled(len(documents))), seed=SEED)
     task = Task(
-        pipeline.transform(documents),
-        found.queries.with_tokens(pipeline.query(found.queries.tokens)),
+        pipeline.transform(documents).to(device),
+        found.queries.with_tokens(pipeline.query(found.queries.tokens)).to(device),
         list(found.corpus.ids),
         found.query_ids,
         found.qrels,
         dict(encoder.vocabulary) if encoder else {},
         found.text_bytes,
     )
-    exact = Task(documents, found.queries, task.ids, task.query_ids, task.qrels, {})
-    return task, figures(exact, scores(exact, documents), None)
+    asked = found.queries.to(device)
+    exact = Task(documents, asked, task.ids, task.query_ids, task.qrels, {})
+    return task, figures(exact, scores(exact, documents.to(device)), None)
 
 
 def sampled(count: int) -> torch.Tensor:
@@ -102,7 +104,7 @@ def sampled(count: int) -> torch.Tensor:
 def scores(task: Task, documents: Ragged) -> NDArray[np.float32]:
     """Score all queries against all documents."""
     tokens = documents.tokens
-    lengths = documents.lengths.numpy()
+    lengths = documents.lengths.cpu().numpy()
     return score_all(task.queries, lengths, lambda query, rows: query @ tokens[rows].T)
 
 
@@ -138,10 +140,12 @@ def measure(task: Task, line: str, best: NDArray[np.int64]) -> dict[str, object]
     """Reduce and score by one recipe line."""
     recipe = Recipe.parse(line)
     recipe = Recipe(tuple(pair for pair in recipe.methods if pair[0] == "reduce"))
-    sample = task.documents.take(sampled(len(task.documents)))
+    sample = task.documents.take(sampled(len(task.documents)).to(task.documents.device))
     pipeline = Pipeline.fit(recipe, sample, seed=SEED, vocabulary=task.vocabulary)
     started = perf_counter()
     left = pipeline.reduce(task.documents).batch
+    if left.tokens.is_cuda:
+        torch.cuda.synchronize()
     seconds = perf_counter() - started
     per_document = float(left.lengths.float().mean())
     return {
@@ -150,6 +154,7 @@ def measure(task: Task, line: str, best: NDArray[np.int64]) -> dict[str, object]
         "vectors_per_doc": per_document,
         "int8_bytes_per_doc": per_document * (left.dim + 2),
         "reduce_seconds": seconds,
+        "device": task.documents.device.type,
     }
 
 
@@ -158,11 +163,15 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--factors", type=int, nargs="*", default=FACTORS)
     parser.add_argument("--methods", nargs="*", help="only lines that begin with one of these")
+    parser.add_argument(
+        "--without", nargs="*", default=(), help="leave out lines that begin with one of these"
+    )
+    parser.add_argument("--device", default="cpu", help="where to reduce and score")
     asked = parser.parse_args()
     name = f"reducers-{asked.dataset}"
     kept = common.load(name) or {"rows": []}
     known = {row["recipe"] for row in kept["rows"]}
-    task, exact = load_task(asked.dataset)
+    task, exact = load_task(asked.dataset, asked.device)
     unreduced = scores(task, task.documents)
     best = top_rows(unreduced)
     kept |= {
@@ -179,6 +188,8 @@ def main() -> None:
     for factor in asked.factors:
         for line in lines():
             if asked.methods and not line.startswith(tuple(asked.methods)):
+                continue
+            if line.startswith(tuple(asked.without)):
                 continue
             one = line.replace("{budget}", f"factor={factor}")
             if one in known:
