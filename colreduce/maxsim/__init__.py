@@ -4,6 +4,10 @@
 can give its products block by block, such as a codec that multiplies what it stored. All of them
 work in blocks whose similarities stay in or near the cache. `segment_max` is their common part:
 the largest value of each document's run, which is exact whatever way it is found.
+
+On a CUDA device where Triton is installed `maxsim` and `maxsim_many` take one pass over the vectors
+that keeps the similarities on the chip (`colreduce.maxsim.triton_kernels`), and so does
+`maxsim_stored` for rows as codecs store them. `backend` says which way a device goes.
 """
 
 from __future__ import annotations
@@ -40,13 +44,31 @@ def maxsim(query: Tensor, tokens: Tensor, lengths: Tensor, block: int | None = N
     block           how many document tokens are scored at a time, whole documents at least
     returns [n]     float32
     """
+    if block is None and _fuses(query, tokens):
+        return maxsim_stored(query, tokens, lengths)
     return maxsim_codes(_products(query, tokens), lengths, _block(block, len(query), tokens))
+
+
+def maxsim_stored(
+    query: Tensor, tokens: Tensor, lengths: Tensor, scales: Tensor | None = None
+) -> Tensor:
+    """Score one query in one pass over rows on a device whose `backend` is triton: [n] float32.
+
+    tokens [t, d]  float32, float16, bfloat16 or int8
+    scales [t]     what each row is multiplied by, above 0; None for nothing
+    """
+    one = torch.tensor([len(query)], device=tokens.device)
+    scores: Tensor = _fused().maxsim_packed(query, one, tokens, lengths, scales)[0]
+    return scores
 
 
 def maxsim_many(
     queries: Ragged, tokens: Tensor, lengths: Tensor, block: int | None = None
 ) -> Tensor:
     """Score a batch of queries against packed documents: [queries, n] float32."""
+    if block is None and _fuses(queries.tokens, tokens):
+        found: Tensor = _fused().maxsim_packed(queries.tokens, queries.lengths, tokens, lengths)
+        return found
     block = _block(block, len(queries.tokens), tokens)
     products = _products(queries.tokens, tokens)
     scores = [_sum_runs(best, queries.lengths) for best in _best_by_block(products, lengths, block)]
@@ -103,6 +125,17 @@ def _ragged_max(similarities: Tensor, lengths: Tensor) -> Tensor:
     return torch.from_numpy(np.maximum.reduceat(columns, starts, axis=1))
 
 
+def backend(device: torch.device | str) -> str:
+    """Say what scores whole documents on a device: triton in one pass, or torch in blocks."""
+    return "triton" if torch.device(device).type == "cuda" and has_triton() else "torch"
+
+
+@cache
+def has_triton() -> bool:
+    """Say whether the pass over vectors on a CUDA device can be compiled."""
+    return find_spec("triton") is not None
+
+
 @cache
 def has_numba() -> bool:
     """Say whether ragged runs can be searched by a compiled kernel."""
@@ -115,6 +148,22 @@ def _kernels() -> ModuleType:
     from colreduce.maxsim import kernels
 
     return kernels
+
+
+@cache
+def _fused() -> ModuleType:
+    """Load the kernel for CUDA devices, once it is needed."""
+    from colreduce.maxsim import triton_kernels
+
+    return triton_kernels
+
+
+def _fuses(query: Tensor, tokens: Tensor) -> bool:
+    """Say whether these vectors are scored in one pass, which knows no gradients."""
+    if tokens.device.type != "cuda" or backend(tokens.device) != "triton":
+        return False
+    learns = torch.is_grad_enabled() and (query.requires_grad or tokens.requires_grad)
+    return tokens.dtype in _fused().SHAPES and not learns
 
 
 def _products(query: Tensor, tokens: Tensor) -> Products:
