@@ -170,23 +170,19 @@ def _maxsim(  # type: ignore[no-untyped-def]
             lane = step + tl.arange(0, LANES)
             place = tl.reshape(starts[:, None] + lane[None, :], [TOGETHER * LANES])
             inside = tl.reshape(lane[None, :] < lengths[:, None], [TOGETHER * LANES])
-            products = tl.zeros([TOGETHER * LANES, QUERY], tl.float32)
-            for depth in range(0, WIDTH, DEPTH):
-                column = depth + tl.arange(0, DEPTH)
-                there_too = column < WIDTH
-                block = tl.load(
-                    tokens + place[:, None] * WIDTH + column[None, :],
-                    mask=inside[:, None] & there_too[None, :],
-                    other=0,
-                ).to(parts.dtype.element_ty)
-                for part in tl.static_range(PARTS):
-                    rows = part * query_rows + asked
-                    against = tl.load(
-                        parts + rows[None, :] * WIDTH + column[:, None],
-                        mask=known[None, :] & there_too[:, None],
-                        other=0,
-                    )
-                    products = tl.dot(block, against, products, input_precision=PRECISION)
+            products = _products(
+                parts,
+                query_rows,
+                asked,
+                known,
+                tokens,
+                place,
+                inside,
+                WIDTH,
+                DEPTH,
+                PARTS,
+                PRECISION,
+            )
             if SCALED:
                 factor = tl.load(scales + place, mask=inside, other=0).to(tl.float32)
                 products *= factor[:, None]
@@ -195,3 +191,38 @@ def _maxsim(  # type: ignore[no-untyped-def]
             best = tl.maximum(best, tl.max(shaped, axis=1))
         total += tl.sum(tl.where(known[None, :], best, 0.0), axis=1)
     tl.store(scores + query.to(tl.int64) * documents + numbers, total, mask=there)
+
+
+@triton.jit  # type: ignore[untyped-decorator, unused-ignore]
+def _products(  # type: ignore[no-untyped-def]
+    parts,
+    query_rows,
+    asked,
+    known,
+    tokens,
+    place,
+    inside,
+    WIDTH: tl.constexpr,
+    DEPTH: tl.constexpr,
+    PARTS: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """Multiply the stored rows at ``place`` with the query's vectors ``asked`` for."""
+    products = tl.zeros([place.shape[0], asked.shape[0]], tl.float32)
+    for depth in range(0, WIDTH, DEPTH):
+        column = depth + tl.arange(0, DEPTH)
+        there = column < WIDTH
+        block = tl.load(
+            tokens + place[:, None] * WIDTH + column[None, :],
+            mask=inside[:, None] & there[None, :],
+            other=0,
+        ).to(parts.dtype.element_ty)
+        for part in tl.static_range(PARTS):
+            rows = part * query_rows + asked
+            against = tl.load(
+                parts + rows[None, :] * WIDTH + column[:, None],
+                mask=known[None, :] & there[:, None],
+                other=0,
+            )
+            products = tl.dot(block, against, products, input_precision=PRECISION)
+    return products
