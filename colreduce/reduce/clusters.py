@@ -175,7 +175,7 @@ def _means(bucket: Bucket, tokens: Tensor, labels: Tensor, weights: Tensor | Non
         wide = wide * weights[:, :, None]
     numbers = labels + torch.arange(count, device=labels.device)[:, None] * bucket.most
     sums = wide.new_zeros(count * bucket.most, dim)
-    sums.index_add_(0, numbers.flatten(), wide.view(-1, dim))
+    sums.index_add_(0, numbers.flatten(), wide.reshape(-1, dim))
     sums = sums.view(count, bucket.most, dim)
     norms = sums.square().sum(2, keepdim=True).sqrt().clamp_min(1)
     largest = (sums.abs().amax(2, keepdim=True) / norms).amax(1, keepdim=True).clamp_min(1e-6)
