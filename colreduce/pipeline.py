@@ -21,8 +21,9 @@ from colreduce.recipe import Recipe
 from colreduce.reduce.base import PRUNED, Reduced, Reducer
 from colreduce.transform.base import Transform
 
-# Vectors reduced at a time: a few hundred MB of work space whatever the corpus.
-BLOCK_TOKENS = 1 << 17
+# Vectors reduced at a time: a few hundred MB of work space whatever the corpus, and some GB on a
+# device, which small blocks leave idle.
+BLOCK_TOKENS, DEVICE_BLOCK_TOKENS = 1 << 17, 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +167,10 @@ class Pipeline:
 
 def _in_blocks(method: Reducer, batch: Ragged, state: State) -> Reduced:
     """Reduce a large batch some documents at a time, so that work space stays bounded."""
-    if len(batch.tokens) <= BLOCK_TOKENS:
+    most = BLOCK_TOKENS if batch.device.type == "cpu" else DEVICE_BLOCK_TOKENS
+    if len(batch.tokens) <= most:
         return method.reduce(batch, state)
-    steps = [method.reduce(block, state) for block in batch.blocks(BLOCK_TOKENS)]
+    steps = [method.reduce(block, state) for block in batch.blocks(most)]
     joined = Ragged.concat([step.batch for step in steps])
     return Reduced(joined, torch.cat([step.assignment for step in steps]))
 

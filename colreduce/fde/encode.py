@@ -99,8 +99,9 @@ def _parts(batch: Ragged, config: FdeConfig, floats: int | None) -> Iterator[Rag
     """Split a batch so that neither narrowed tokens nor encodings pass the work space."""
     room = floats or (CPU_FLOATS if batch.device.type == "cpu" else GPU_FLOATS)
     tokens = max(room // (config.repetitions * config.block_dim), 1)
-    # Keys of item and block below 2**16 take the quick sort.
-    items = max(min(room // config.inner_width, (1 << 16) // config.blocks), 1)
+    # On a CPU, keys of item and block below 2**16 take the quick sort.
+    keys = 1 << (16 if batch.device.type == "cpu" else 30)
+    items = max(min(room // config.inner_width, keys // config.blocks), 1)
     ends = batch.lengths.cumsum(0).cpu().numpy()
     start = used = 0
     while start < len(ends):

@@ -7,10 +7,13 @@ kernels in every batch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.ragged import Ragged
@@ -59,21 +62,33 @@ def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[B
     ``square`` says that the method compares all tokens with one another, and so how much room a
     document takes.
     """
-    lengths, wanted = batch.lengths.tolist(), sizes.tolist()
-    groups: dict[tuple[int, int], list[int]] = {}
-    for item, key in enumerate(zip(map(padded, lengths), map(padded, wanted), strict=True)):
-        groups.setdefault(key, []).append(item)
     on_cpu = batch.device.type == "cpu"
     offsets = batch.offsets
-    for (length, most), items in groups.items():
+    for length, most, items in _alike(batch.lengths, sizes):
         each = length * max(length if square else most, batch.dim)
         count = DEVICE_ROOM // each
         if on_cpu:
             count = max(CPU_ROOM // each, min(TOGETHER, CPU_MOST // each))
         count = max(count, 1)
         for start in range(0, len(items), count):
-            chosen = torch.tensor(items[start : start + count], device=batch.device)
+            chosen = torch.from_numpy(items[start : start + count]).to(batch.device)
             yield _bucket(batch, offsets, sizes, chosen, length, min(most, length))
+
+
+def _alike(lengths: Tensor, sizes: Tensor) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """Yield padded length, padded size and the numbers of the documents that share both."""
+    pairs = (lengths << 32 | sizes).cpu().numpy()
+    found, kind = np.unique(pairs, return_inverse=True)
+    keys: dict[tuple[int, int], int] = {}
+    group = [
+        keys.setdefault((padded(pair >> 32), padded(pair & (1 << 32) - 1)), len(keys))
+        for pair in found.tolist()
+    ]
+    groups = np.array(group, dtype=np.int64)[kind]
+    order = np.argsort(groups, kind="stable")
+    bounds = [0, *np.bincount(groups, minlength=len(keys)).cumsum()]
+    for (length, most), (start, end) in zip(keys, itertools.pairwise(bounds), strict=True):
+        yield length, most, order[start:end]
 
 
 def padded(length: int) -> int:
@@ -95,6 +110,8 @@ def _bucket(
     starts = offsets[:-1][items][:, None]
     rows = torch.where(mask, starts + places, starts)
     tokens = batch.tokens.detach()[rows].float()
-    norms = tokens.norm(dim=2)
+    # A device adds up a row in an order that depends on how many rows there are.
+    exactly = None if batch.device.type == "cpu" else torch.float64
+    norms = torch.linalg.vector_norm(tokens, dim=2, dtype=exactly).float()
     norms = torch.where(norms > 0, norms, 1).masked_fill_(~mask, torch.inf)  # padding becomes 0
     return Bucket(tokens.div_(norms[:, :, None]), mask, rows, sizes[items], most)

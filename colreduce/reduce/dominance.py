@@ -93,7 +93,7 @@ def mixtures(
     documents, tokens = which
     near = table[documents, tokens].masked_fill_(~alive[documents], -torch.inf)
     near.scatter_(1, tokens[:, None], -torch.inf)
-    reach, atoms = near.topk(count, dim=1)
+    reach, atoms = _nearest(near, count)
     gram = table[documents[:, None, None], atoms[:, :, None], atoms[:, None, :]]
     there = torch.isfinite(reach)
     shares = torch.zeros_like(reach)
@@ -114,6 +114,15 @@ def mixtures(
     squared = 1 + torch.where(there, shares * (slope - known), 0.0).sum(1)
     distance = (squared.clamp_min(0).sqrt() / SAME).round() * SAME
     return distance, atoms, there & (shares > USED)
+
+
+def _nearest(near: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the largest of each row, and where they are."""
+    if near.device.type == "cpu":
+        return near.topk(count, dim=1)
+    # A device's topk takes one of several equals or another, by how many rows there are.
+    values, places = near.sort(dim=1, descending=True, stable=True)
+    return values[:, :count], places[:, :count]
 
 
 def _ranks(values: Tensor) -> Tensor:

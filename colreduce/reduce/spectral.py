@@ -77,7 +77,10 @@ def eigenvectors(bucket: Bucket, sigma: float) -> Tensor:
     graph = roots[:, :, None] * near * roots[:, None]
     # Padding stands apart from the document, with the lowest eigenvalue there can be.
     graph.diagonal(dim1=1, dim2=2).masked_fill_(~bucket.mask, -1)
-    vectors = torch.linalg.eigh(graph).eigenvectors.flip(2)[:, :, : bucket.most]
+    # On a processor whatever the device: a device decomposes them one by one, too, no faster, and
+    # by another method for a batch than for one, with other vectors where eigenvalues are near.
+    vectors = torch.linalg.eigh(graph.cpu()).eigenvectors.to(tokens.device)
+    vectors = vectors.flip(2)[:, :, : bucket.most]
     wanted = torch.arange(bucket.most, device=tokens.device) < bucket.sizes[:, None]
     rows = vectors * (wanted[:, None] & bucket.mask[:, :, None])
     return torch.nn.functional.normalize(rows, dim=2).float()

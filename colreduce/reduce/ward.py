@@ -49,18 +49,18 @@ class Ward(Merger):
         if self.mode == "vectors":
             return Groups(cluster_trees(batch, sizes, "ward"))
         labels = torch.empty(len(batch.tokens), dtype=torch.int64, device=batch.device)
+        vectors = batch.tokens.detach().cpu().float()
         for bucket in buckets(batch, sizes, square=True):
-            lengths = bucket.mask.sum(1).cpu()
+            lengths, places = bucket.mask.sum(1).cpu(), bucket.rows.cpu()
             tables = torch.zeros(*bucket.mask.shape, bucket.mask.shape[1], dtype=torch.float64)
-            for table, rows, count in zip(tables, bucket.rows, lengths.tolist(), strict=True):
-                table[:count, :count] = self._compatible(batch.tokens[rows[:count]])
+            for table, rows, count in zip(tables, places, lengths.tolist(), strict=True):
+                table[:count, :count] = self._compatible(vectors[rows[:count]])
             found = cut_trees(tables, lengths, bucket.sizes, "ward", ties=True)
             scatter(bucket, found.to(batch.device), labels)
         return Groups(labels)
 
     def _compatible(self, vectors: Tensor) -> Tensor:
         """Return the squared distances [t, t] float64 that the other tools start from."""
-        vectors = vectors.detach().cpu().float()
         cosine = (1 - torch.mm(vectors, vectors.T)).clamp_(0, 2)
         upper = torch.triu(cosine, 1).double()
         distances = upper + upper.T
