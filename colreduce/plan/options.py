@@ -15,15 +15,12 @@ from numpy.typing import NDArray
 
 from colreduce.evaluate.statistics import Interval
 from colreduce.plan.bench import FEW, Tried
-from colreduce.plan.finders import EXHAUSTIVE, Finder
+from colreduce.plan.finders import CANDIDATES, EXHAUSTIVE, Finder
 from colreduce.plan.halving import top_rows
 from colreduce.plan.measure import Measure
 from colreduce.plan.pool import Pool
 from colreduce.plan.space import Arm
 from colreduce.recipe import Recipe
-
-# Numbers of candidates that are tried.
-CANDIDATES = (100, 200, 500, 1000)
 
 # Stored numbers above which scoring every document for every query is no longer a choice: some
 # tens of milliseconds of a core.
@@ -133,11 +130,11 @@ def _scoring(tried: Tried, pool: Pool, documents: int) -> float:
 def _rankings(
     tried: Tried, pool: Pool, finder: Finder, candidates: int, depth: int
 ) -> list[NDArray[np.int64]]:
-    if finder.found is None:
+    if not finder.lists:
         return top_rows(tried.scores, pool.rows, depth)
     rankings = []
     for scores, number in zip(tried.scores, pool.queries, strict=True):
-        rows = np.sort(finder.found[number][:candidates])
+        rows = np.sort(finder.rows(number, candidates))
         places = np.searchsorted(pool.rows, rows).clip(0, len(pool.rows) - 1)
         places = places[pool.rows[places] == rows]
         order = places[np.argsort(-scores[places], kind="stable")][:depth]

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from colreduce.evaluate.progress import Progress
 from colreduce.plan.belief import SUREST
 from colreduce.plan.bench import Bench
-from colreduce.plan.finders import Finder, make_finders
+from colreduce.plan.finders import Finder, make_finders, worth_trying
 from colreduce.plan.halving import Standing, better_half, standing
-from colreduce.plan.measure import Measure
+from colreduce.plan.measure import TOP, Measure
 from colreduce.plan.options import Halves, Option, options
 from colreduce.plan.pool import Pool, make_pool
 from colreduce.plan.space import Arm, Space
@@ -176,9 +176,8 @@ class Search:
         for number, arm in enumerate(ordered):
             self.progress("last round: trying recipes", number, len(arms))
             if arm.prepare not in finders:
-                finders[arm.prepare] = make_finders(
-                    self.task, arm.prepare, self.seed, self.progress
-                )
+                made = make_finders(self.task, arm.prepare, self.seed, self.progress)
+                finders[arm.prepare] = worth_trying(made, self.best[:, :TOP])
             tried = bench.scores(arm)
             if number and ordered[number - 1].reduction != arm.reduction:
                 bench.forget(ordered[number - 1])

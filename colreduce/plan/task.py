@@ -65,6 +65,11 @@ class Task:
         """Return the vectors of the corpus."""
         return self.corpus.embeddings
 
+    @property
+    def reads_text(self) -> bool:
+        """Say whether documents and queries are known as texts."""
+        return self.corpus.records is not None and None not in self.query_texts
+
     def take(self, queries: NDArray[np.int64]) -> Task:
         """Return the task with some of its queries only."""
         return replace(

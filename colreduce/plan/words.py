@@ -33,9 +33,12 @@ def expected(plan: Plan) -> str:
     """Say what the recipe is expected to keep and to lose, and whether that is what was wanted."""
     kept = plan.settled.kept
     lost = Interval(1 - kept.high, 1 - kept.value, 1 - kept.low)
+    asked = "the held-back queries"
+    if plan.settled.refused and not plan.settled.confirmed:
+        asked += ", which had a say in the choice"
     said = (
         f"It is expected to keep {range_in_words(kept)} of exact search's {plan.metric}, a loss of "
-        f"{range_in_words(lost)}, by the held-back queries; in brackets the interval at "
+        f"{range_in_words(lost)}, by {asked}; in brackets the interval at "
         f"{plan.settled.level:.0%}."
     )
     return said if plan.settled.confirmed else f"{said} {_doubt(plan)}"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from colreduce.candidates.base import Found
+from colreduce.candidates.fusion import Rrf
 from colreduce.errors import BadInput
 from colreduce.evaluate.build import Corpus
 from colreduce.evaluate.embeddings import EmbeddingStore
 from colreduce.evaluate.progress import silent
+from colreduce.evaluate.records import Record
 from colreduce.evaluate.statistics import Interval
 from colreduce.plan.belief import Belief, tempered
 from colreduce.plan.bench import Bench
 from colreduce.plan.built import build, catalogue_bytes
 from colreduce.plan.choice import Choice, level_after
 from colreduce.plan.exact import exact_best
-from colreduce.plan.finders import make_finders
+from colreduce.plan.finders import Finder, make_finders, worth_trying
 from colreduce.plan.halving import in_fronts
 from colreduce.plan.measure import Measure
 from colreduce.plan.options import Halves, Option, halve, options
@@ -148,6 +152,43 @@ def test_an_estimate_is_what_a_real_index_costs_and_answers(
     assert np.abs(option.values - built.values).mean() <= apart
     assert option.bytes_per_doc == pytest.approx(built.total, rel=0.08)
     assert str(Recipe.parse(str(option.recipe))) == str(option.recipe)
+
+
+def found_by(name: str, size: float, lists: list[list[int]]) -> Finder:
+    """A first stage that answers so."""
+    found = [Found(np.array(rows), -np.arange(len(rows), dtype=np.float32)) for rows in lists]
+    return Finder(name, size, 1.0, [found])
+
+
+def test_a_first_stage_that_another_beats_is_not_tried():
+    best = np.array([[1, 2], [3, 4]])
+    small = found_by("small", 10, [[1, 2], [3, 4]])
+    large = found_by("large", 20, [[1, 2], [3, 9]])
+    blind = found_by("blind", 5, [[7, 8], [9, 6]])
+    every = Finder("exhaustive", 0.0, 0.0)
+    left = worth_trying([every, large, small, blind], best)
+    assert [one.name for one in left] == ["exhaustive", "small", "blind"]
+
+
+def test_lists_are_joined_at_the_number_of_candidates_that_a_search_takes():
+    scores = np.array([3, 2, 1], np.float32)
+    lists = [[Found(np.array(rows), scores)] for rows in ([5, 6, 7], [7, 8, 5])]
+    both = Finder("both", 1.0, 1.0, lists, Rrf())
+    assert both.rows(0, 1).tolist() == [5]  # of equal gains the first row
+    assert both.rows(0, 3).tolist() == [5, 7, 6]
+
+
+@pytest.mark.skipif(find_spec("bm25s") is None, reason="bm25s is not installed")
+def test_words_are_tried_beside_vectors_where_there_are_texts(task: Task):
+    ids = task.corpus.ids
+    records = [Record(one, f"about thing{number}", {}) for number, one in enumerate(ids)]
+    corpus = replace(task.corpus, records=lambda: iter(records))
+    told = replace(task, corpus=corpus, query_texts=[f"thing{n}" for n in range(len(task))])
+    names = [one.name for one in make_finders(told, "", 0, silent)]
+    assert names[-2:] == ["bm25", 'mean(store="sq8") | bm25 | rrf']
+    [words] = [one for one in make_finders(told, "", 0, silent) if one.name == "bm25"]
+    assert words.rows(3, 5)[0] == 3
+    assert not [one for one in make_finders(task, "", 0, silent) if "bm25" in one.name]
 
 
 def test_fronts_are_counted_off_from_the_outside():
