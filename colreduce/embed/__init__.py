@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from colreduce.embed.base import Encoder, Piece, Reader, Reading
+from colreduce.embed.base import Encoder, PageEncoder, Piece, Reader, Reading, reads_pages
 
-__all__ = ["Encoder", "Piece", "Reader", "Reading", "load_encoder"]
+__all__ = [
+    "Encoder",
+    "PageEncoder",
+    "Piece",
+    "Reader",
+    "Reading",
+    "load_encoder",
+    "reads_pages",
+]
 
 
 def load_encoder(model: Any, *, device: str = "auto", max_tokens: int | None = None) -> Encoder:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from colreduce.ragged import Ragged
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# What the identity of an encoder of pages says that it is.
+PAGES = "late-interaction model of pages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,19 @@ class Encoder(Protocol):
 
     def describe(self) -> str:
         """Say in one line what kind of model this is and how it is used."""
+
+
+@runtime_checkable
+class PageEncoder(Protocol):
+    """An encoder whose documents are pages, read as pictures."""
+
+    def pages(self, pictures: Iterable[Image], batch_size: int = 4) -> Iterator[Ragged]:
+        """Encode pages in their order, a few at a time, with the grid of each."""
+
+
+def reads_pages(encoder: Encoder) -> bool:
+    """Say whether an encoder's documents are pages; it then has what a `PageEncoder` has."""
+    return encoder.identity.get("kind") == PAGES
 
 
 @runtime_checkable

@@ -106,12 +106,15 @@ class SentenceTransformerEncoder:
         """Encode one text and say what each of its vectors stands for."""
         encode = self.model.encode_query if query else self.model.encode_document
         raw = encode([text], show_progress_bar=False, output_value=None)
+        return self._reading(raw, text, "query" if query else "document")
+
+    def _reading(self, raw: list[dict[str, Tensor]], text: str, task: str) -> Reading | None:
+        """Say what the vectors of one text stand for."""
         if self._tokenizer() is None or "input_ids" not in raw[0]:
             return None
         ids, mask = raw[0]["input_ids"].cpu(), raw[0]["attention_mask"].bool().cpu()
         special = torch.isin(ids, self._special(ids.device)).tolist()
-        prompt = self._prompt("query" if query else "document")
-        spans = Aligner(self._tokenizer()).spans(prompt, text, ids.tolist(), special)
+        spans = Aligner(self._tokenizer()).spans(self._prompt(task), text, ids.tolist(), special)
         names = self._tokenizer().convert_ids_to_tokens(ids.tolist())
         pieces = [
             Piece(str(name), span, mark)
@@ -214,7 +217,7 @@ def load_encoder(
     where = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if isinstance(model, MultiVectorEncoder):
         name = str(getattr(model.model_card_data, "base_model", None) or "a loaded model")
-        encoder = SentenceTransformerEncoder(model, name=name, kind=LATE_INTERACTION)
+        encoder = _wrapped(model, name, LATE_INTERACTION, None)
     elif isinstance(model, (str, Path)):
         encoder = _from_checkpoint(str(model), where)
     else:
@@ -238,12 +241,21 @@ def _from_checkpoint(path: str, device: str) -> SentenceTransformerEncoder:
     try:
         if kind != PLAIN:
             model = MultiVectorEncoder(path, device=device)
-            return SentenceTransformerEncoder(model, name=name, kind=kind, source=source)
+            return _wrapped(model, name, kind, source)
         model = MultiVectorEncoder(modules=_plain_modules(path), device=device)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot load the encoder {path}: {error}", field="encoder") from error
     model.max_seq_length = min(model.max_seq_length or PLAIN_MAX_TOKENS, PLAIN_MAX_TOKENS)
     return SentenceTransformerEncoder(model, name=name, kind=PLAIN, source=source)
+
+
+def _wrapped(model: Any, name: str, kind: str, source: str | None) -> SentenceTransformerEncoder:
+    """Wrap a loaded model; one that takes pictures for documents becomes an encoder of pages."""
+    from colreduce.embed.visual import VisualEncoder, takes_pages
+
+    if takes_pages(model):
+        return VisualEncoder(model, name=name, source=source)
+    return SentenceTransformerEncoder(model, name=name, kind=kind, source=source)
 
 
 def _plain_modules(path: str) -> list[Any]:
