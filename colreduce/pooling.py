@@ -45,8 +45,8 @@ class RecipePooling(BaseTokenPooling):  # type: ignore[misc]
 
     def __init__(self, recipe: str, *, tasks: str | list[str] | None = None) -> None:
         super().__init__(tasks=tasks)
-        self._reducers = _reducers(recipe)
-        self.recipe = " | ".join(str(method) for method in self._reducers)
+        self.reducers = _reducers(recipe)
+        self.recipe = " | ".join(str(method) for method in self.reducers)
 
     def forward(self, features: dict[str, Tensor], task: str | None = None) -> dict[str, Tensor]:
         """Reduce padded vectors, and shorten their mask."""
@@ -86,7 +86,7 @@ class RecipePooling(BaseTokenPooling):  # type: ignore[misc]
         return self._reduce(Ragged(embedding, lengths)).tokens
 
     def _reduce(self, batch: Ragged) -> Ragged:
-        for method in self._reducers:
+        for method in self.reducers:
             batch = method.reduce(batch, method.fit(batch, seed=0)).batch
         return batch
 
