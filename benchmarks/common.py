@@ -69,9 +69,9 @@ def commit() -> str:
     return answer.stdout.strip() or "unknown"
 
 
-def save(name: str, content: dict[str, Any]) -> Path:
+def save(name: str, content: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write one result file, whole or not at all."""
-    file = RESULTS / f"{name}.json"
+    file = folder / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     working = file.with_suffix(".tmp")
     working.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -7,7 +7,8 @@ is in memory in the form a segment stores. All ways take turns within one run an
 With one thread, which is what each worker of a service has, the processor's time is measured, so
 that other programs do not count; with more, it is the clock's. ``ratio`` is to the bare product
 ``query @ tokens.T`` in float32; beside it stands the same product with the tokens first.
-``maxsim-cpu`` is measured too when it is installed.
+``maxsim-cpu`` is measured too when it is installed. ``--device cuda`` measures
+`benchmarks.speed.maxsim_device` in its place.
 """
 
 from __future__ import annotations
@@ -108,7 +109,14 @@ def milliseconds(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--tune", action="store_true", help="with cuda: try ways to cut the work")
     asked = parser.parse_args()
+    if asked.device == "cuda":
+        from benchmarks.speed import maxsim_device
+
+        maxsim_device.main(asked)
+        return
     torch.set_num_threads(asked.threads)
     draw = torch.Generator().manual_seed(4)
     query = normalize(torch.randn(QUERY, DIM, generator=draw), dim=1)

@@ -6,7 +6,7 @@ Both are given the same unit vectors in the same run, on two threads, at 125, 30
 of 128 numbers, and leave one vector in four. Each is run once to warm up and then several times;
 the median counts. Ratios are of this run only: seconds differ from machine to machine. The bare
 product of all pairs stands beside them: no method that compares every token with every other can
-be quicker than that. On a CUDA device the batched methods are measured there, too.
+be quicker than that. ``--device cuda`` measures `benchmarks.speed.reducers_device` in its place.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from benchmarks import common
 from colreduce.ragged import Ragged
 from colreduce.reduce import REDUCERS
-from colreduce.reduce.base import Budgeted
+from colreduce.reduce.base import Budgeted, Reducer
 
 DOCUMENTS = {125: 256, 300: 96, 1030: 24}
 FACTOR = 4
@@ -54,8 +54,6 @@ def timed(work: Callable[[], Any], rounds: int) -> float:
     for _ in range(rounds):
         started = perf_counter()
         work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
         seconds.append(perf_counter() - started)
     return median(seconds)
 
@@ -77,51 +75,68 @@ def with_known(batch: Ragged) -> Ragged:
     )
 
 
-def rates(device: str, only: list[str] | None) -> dict[str, dict[str, float]]:
-    """Return documents per second by method and length."""
+def theirs(count: int, tokens: int) -> float:
+    """Return the documents per second of sentence-transformers' pooling, which works on CPU."""
     from sentence_transformers.multi_vector_encoder.modules.token_pooling import (
         HierarchicalTokenPooling,
     )
 
+    pooling = HierarchicalTokenPooling(pool_factor=FACTOR)
+    items = documents(count, tokens)
+    return count / timed(lambda: pooling.pool(items), 3)
+
+
+def built(name: str) -> Reducer:
+    """Return a reducer as it is measured: one vector in four, where it takes a budget."""
+    given = DROPPED if name in ("stopwords", "punctuation") else {}
+    row = REDUCERS[name]
+    return row.build({"factor": FACTOR} if issubclass(row, Budgeted) else given)
+
+
+def rates(only: list[str] | None) -> dict[str, dict[str, float]]:
+    """Return documents per second on CPU by method and length."""
     found: dict[str, dict[str, float]] = {}
     for tokens, count in DOCUMENTS.items():
+        found.setdefault("sentence-transformers", {})[str(tokens)] = theirs(count, tokens)
         items = documents(count, tokens)
-        if device == "cpu" or not found:
-            pooling = HierarchicalTokenPooling(pool_factor=FACTOR)
-            seconds = timed(lambda p=pooling, i=items: p.pool(i), 3)  # type: ignore[misc]
-            found.setdefault("sentence-transformers", {})[str(tokens)] = count / seconds
-        whole = torch.stack(items).to(device)
+        whole = torch.stack(items)
         seconds = timed(lambda w=whole: torch.bmm(w, w.transpose(1, 2)), 5)  # type: ignore[misc]
         found.setdefault(ALL_PAIRS, {})[str(tokens)] = count / seconds
-        batch = with_known(Ragged.pack(items)).to(device)
-        for name, row in REDUCERS.items():
-            if only and name not in only:
-                continue
-            given = DROPPED if name in ("stopwords", "punctuation") else {}
-            reducer = row.build({"factor": FACTOR} if issubclass(row, Budgeted) else given)
+        batch = with_known(Ragged.pack(items))
+        for name in only or REDUCERS:
+            reducer = built(name)
             state = reducer.fit(batch, seed=0)
             work = lambda r=reducer, b=batch, s=state: r.reduce(b, s)  # noqa: E731
             seconds = timed(work, 1 if name in SLOW else 5)
             found.setdefault(name, {})[str(tokens)] = count / seconds
-            print(f"{device} {name} {tokens}: {count / seconds:,.0f} documents/s", flush=True)
+            print(f"{name} {tokens}: {count / seconds:,.0f} documents/s", flush=True)
     return found
+
+
+def compared(found: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return how many times as fast as sentence-transformers each method is, by length."""
+    pooling = found["sentence-transformers"]
+    return {
+        name: {length: rate / pooling[length] for length, rate in row.items()}
+        for name, row in found.items()
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--methods", nargs="*")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     asked = parser.parse_args()
     torch.set_num_threads(2)
-    found = rates(asked.device, asked.methods)
-    theirs = found["sentence-transformers"]
-    ratios = {
-        name: {length: rate / theirs[length] for length, rate in row.items() if length in theirs}
-        for name, row in found.items()
-    }
-    kind = "cpu" if asked.device == "cpu" else "gpu"
+    if asked.device == "cuda":
+        from benchmarks.speed import reducers_device
+
+        reducers_device.main(asked.methods)
+        return
+    found = rates(asked.methods)
+    ratios = compared(found)
     content = {"machine": common.machine(), "factor": FACTOR, "rates": found, "ratios": ratios}
-    file = common.save(f"reducer-speed-{kind}", content)
+    file = common.save("reducer-speed-cpu", content)
     print(f"\n{'method':24}" + "".join(f"{length:>14} tokens" for length in DOCUMENTS))
     for name, row in found.items():
         cells = [f"{row[str(n)]:9,.0f}/s {ratios[name][str(n)]:7.1f}x" for n in DOCUMENTS]
