@@ -51,6 +51,7 @@ class Method:
     paper: ClassVar[str] = ""  # where it comes from
     when: ClassVar[str] = ""  # when to use it
     needs: ClassVar[tuple[str, ...]] = ()  # token metadata it cannot do without
+    on_device: ClassVar[bool] = False  # whether it takes vectors that lie on a CUDA device
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))

@@ -6,6 +6,7 @@ out, `colreduce.evaluate` measures what was lost on the way.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from colreduce.candidates.base import Documents, FirstStage, Query
 from colreduce.codec.base import Codec, Codes
+from colreduce.device import CPU
 from colreduce.method import State
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
@@ -41,6 +43,15 @@ class Passed:
     reduced: Sequence[Reduced]
     codes: Codes
 
+    def to(self, device: str) -> Passed:
+        """Return the same documents on a device."""
+        return Passed(
+            self.batch.to(device),
+            [one.to(device) for one in self.transformed],
+            [Reduced(one.batch.to(device), one.assignment.to(device)) for one in self.reduced],
+            {name: rows.to(device) for name, rows in self.codes.items()},
+        )
+
     @property
     def unreduced(self) -> Ragged:
         """Return the documents after all transforms."""
@@ -54,10 +65,14 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A recipe with everything that its methods learned."""
+    """A recipe with everything that its methods learned.
+
+    ``device`` is where documents pass the stages. What was learned stays on the CPU.
+    """
 
     recipe: Recipe
     states: Mapping[str, State] = field(default_factory=dict)
+    device: str = CPU
 
     @classmethod
     def fit(
@@ -68,12 +83,15 @@ class Pipeline:
         *,
         seed: int = 0,
         vocabulary: Mapping[str, int] | None = None,
+        device: str = CPU,
     ) -> Pipeline:
         """Let every method learn from a sample of documents what it needs, in order.
 
         Each stage sees the sample as the stages before it leave it.
         """
         states: dict[str, State] = {}
+        if device != CPU:
+            sample = sample.to(device)
         transformed = left = sample
         for key, method in recipe.keyed():
             if isinstance(method, Transform):
@@ -87,8 +105,25 @@ class Pipeline:
                 states[key] = method.fit(left, seed=seed)
             elif isinstance(method, FirstStage):
                 documents = Documents(transformed, left, texts or [None] * len(sample))
+                if device != CPU and not method.on_device:
+                    documents = Documents(transformed.to(CPU), left.to(CPU), documents.texts)
                 states[key] = method.fit(documents, seed=seed)
-        return cls(recipe, states)
+            if device != CPU and key in states:
+                states[key] = {name: tensor.to(CPU) for name, tensor in states[key].items()}
+        return cls(recipe, states, device)
+
+    def on(self, device: str) -> Pipeline:
+        """Return the same pipeline for documents on a device."""
+        return dataclasses.replace(self, device=device)
+
+    def places(self) -> dict[str, str]:
+        """Say of every stage that documents pass on what it runs."""
+        stages = (Transform, Reducer, Codec, FirstStage)
+        return {
+            key: self.device if method.on_device else CPU
+            for key, method in self.recipe.keyed()
+            if isinstance(method, stages)
+        }
 
     def transform(self, batch: Ragged) -> Ragged:
         """Apply the transforms to documents."""
@@ -131,7 +166,12 @@ class Pipeline:
         return steps[-1] if steps else Reduced(batch, batch.positions)
 
     def passed(self, batch: Ragged) -> Passed:
-        """Run documents through all stages, and keep what each of them left."""
+        """Run documents through all stages, and keep what each of them left.
+
+        They are on the pipeline's device afterwards, or where they were if that is the CPU.
+        """
+        if self.device != CPU:
+            batch = batch.to(self.device)
         batch = left = batch.with_tokens(batch.tokens.float())
         transformed = []
         for tokens in self.transform_steps(batch.tokens):

@@ -34,6 +34,7 @@ class Fde(SingleVector):
     name = "fde"
     paper = "MUVERA: Dhulipala et al. 2024, arXiv 2405.19504"
     when = "Large collections, when nothing may be trained. Measure its recall first."
+    on_device = True
     bits: int = parameter(5, "planes per partition: 2**bits blocks", low=0, high=12)
     repetitions: int = parameter(20, "independent partitions", low=1, high=1000)
     inner_dim: int = parameter(16, "width left of each block's vector", low=1)

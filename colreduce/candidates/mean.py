@@ -25,6 +25,7 @@ class Mean(SingleVector):
 
     name = "mean"
     when = "The first to try; often as good as far larger encodings with models made for sentences."
+    on_device = True
     on: str = parameter(
         "tokens",
         "which vectors are averaged: all tokens or the reduced",

@@ -24,6 +24,8 @@ PIECE, PIECE_ON_DEVICE = 1 << 19, 1 << 26
 class Codec(Method):
     """How vectors lie on disk."""
 
+    on_device = True
+
     def fit(self, sample: Ragged, *, seed: int) -> State:
         """Learn codebooks from a sample of reduced documents."""
         return {}

@@ -70,8 +70,9 @@ class Residual(Codec):
 
     def decode(self, codes: Codes, state: State) -> Tensor:
         """Add each bucket's middle to the centroid; unit length again where it was."""
-        room = state["centroids"].new_empty(len(codes["tokens"]), state["centroids"].shape[1])
-        tokens = self._sums(codes, state, room.to(codes["tokens"].device))
+        stored = codes["tokens"]
+        room = torch.empty(len(stored), state["centroids"].shape[1], device=stored.device)
+        tokens = self._sums(codes, state, room)
         return normalize(tokens, dim=1, eps=1e-12) if bool(state["unit"]) else tokens
 
     def _multiply(

@@ -40,6 +40,8 @@ __all__ = [
 class Reducer(Method):
     """Makes every item of a batch smaller. Items never see one another."""
 
+    on_device = True
+
     def fit(
         self, sample: Ragged, *, seed: int, vocabulary: Mapping[str, int] | None = None
     ) -> State:

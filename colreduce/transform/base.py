@@ -15,6 +15,8 @@ from colreduce.ragged import Ragged
 class Transform(Method):
     """Changes every vector by itself, before anything is reduced."""
 
+    on_device = True
+
     def fit(self, sample: Ragged, *, seed: int) -> State:
         """Learn from a sample of documents what `apply` needs."""
         return {}
