@@ -21,6 +21,10 @@ from colreduce.ragged import Ragged
 from colreduce.recipe import DEFAULTS, Recipe
 from colreduce.reduce.base import Reducer
 
+# Features that hold one value for each token that came in. They say nothing of vectors that stand
+# for several, and whoever finds them there would pair them with the wrong ones.
+OF_TOKENS = ("input_ids", "token_type_ids")
+
 
 def token_pooling(recipe: str, *, tasks: str | list[str] | None = None) -> RecipePooling:
     """Return a recipe's reducers as a module for a sentence-transformers model.
@@ -54,10 +58,7 @@ class RecipePooling(BaseTokenPooling):  # type: ignore[misc]
         if not self.applies_to(task) or len(vectors) == 0:
             return features
         mask = features["attention_mask"].bool()
-        features["token_embeddings"], features["attention_mask"] = self._reduce(
-            Ragged(vectors[mask], mask.sum(1))
-        ).pad()
-        return features
+        return replaced(features, *self._reduce(Ragged(vectors[mask], mask.sum(1))).pad())
 
     def pool(
         self,
@@ -89,6 +90,14 @@ class RecipePooling(BaseTokenPooling):  # type: ignore[misc]
         for method in self.reducers:
             batch = method.reduce(batch, method.fit(batch, seed=0)).batch
         return batch
+
+
+def replaced(features: dict[str, Any], vectors: Tensor, mask: Tensor) -> dict[str, Any]:
+    """Put vectors and their mask in place of a text's tokens, of which nothing else is left."""
+    for name in OF_TOKENS:
+        features.pop(name, None)
+    features["token_embeddings"], features["attention_mask"] = vectors, mask
+    return features
 
 
 def _reducers(recipe: str) -> tuple[Reducer, ...]:

@@ -217,12 +217,26 @@ def _split(line: str) -> list[str]:
     return parts
 
 
-def _method(part: str) -> tuple[str, Method]:
-    """Read one ``name(key=value, ...)``."""
+def read_methods(line: str, table: Mapping[str, type[Method]], kind: str) -> list[Any]:
+    """Read a line of methods that all come from one table; ``kind`` says what it holds."""
+    found = []
+    for part in _split(line):
+        name, inside = _named(part)
+        found.append(choose(table, name, kind).build(_arguments(name, inside)))
+    return found
+
+
+def _named(part: str) -> tuple[str, str]:
+    """Split one ``name(key=value, ...)``."""
     match = re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)\s*(?:\((.*)\))?", part, re.DOTALL)
     if match is None:
         raise BadRecipe(f"cannot read {part!r}; wanted name or name(key=value, ...)")
-    name, inside = match.group(1), match.group(2) or ""
+    return match.group(1), match.group(2) or ""
+
+
+def _method(part: str) -> tuple[str, Method]:
+    """Read one ``name(key=value, ...)``."""
+    name, inside = _named(part)
     for stage, table in tables().items():
         if name in table:
             return stage, table[name].build(_arguments(name, inside))

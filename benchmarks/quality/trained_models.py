@@ -23,12 +23,12 @@ from sentence_transformers.multi_vector_encoder.scoring import mean_colbert_scor
 from torch import Tensor
 
 from benchmarks import common
-from colreduce.embed import load_encoder
+from colreduce.embed.sentence_transformer import load_encoder
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
 from colreduce.reduce.merging import Groups, merge
 from colreduce.train.examples import Example, batches
-from colreduce.train.grouping import GroupMeans
+from colreduce.train.modules import GroupMeans
 
 MOST = {"query": 64, "document": 256}  # tokens of a text that are read
 SCALE = 20.0  # one over the temperature of scores that lie between -1 and 1

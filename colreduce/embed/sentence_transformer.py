@@ -15,6 +15,7 @@ most of what the model knows. Here such a checkpoint is put together without tha
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,9 @@ PLAIN = "plain checkpoint whose token vectors are used as they are (zero-shot)"
 
 # A plain checkpoint does not say how long its documents should be; quality and cost are known here.
 PLAIN_MAX_TOKENS = 256
+
+# Where the classes of modules are that `colreduce train` adds to a model.
+OWN = "colreduce."
 
 # Texts are sorted by length inside a window of so many batches, to waste little on padding.
 WINDOW = 16
@@ -164,7 +168,7 @@ class SentenceTransformerEncoder:
     def _words(self, ids: Tensor, special: Tensor) -> Tensor:
         """Number the words of a document by where they begin; -1 for special tokens."""
         if self._starts is None:
-            self._starts = _word_starts(self._tokenizer())
+            self._starts = word_starts(self._tokenizer())
         starts = self._starts.to(ids.device)[ids] | special
         # What follows a special token begins a word, whatever its spelling says.
         starts = starts | torch.cat([special.new_ones(1), special[:-1]])
@@ -172,7 +176,7 @@ class SentenceTransformerEncoder:
         return torch.where(special, -1, words)
 
 
-def _word_starts(tokenizer: Any) -> Tensor:
+def word_starts(tokenizer: Any) -> Tensor:
     """Say of every token of the vocabulary whether a word begins with it: [vocabulary] bool."""
     vocabulary = tokenizer.get_vocab()
     tokens = list(vocabulary)
@@ -240,13 +244,32 @@ def _from_checkpoint(path: str, device: str) -> SentenceTransformerEncoder:
     name, source = ("/".join(local.parts[-2:]), str(local)) if local else (path, path)
     try:
         if kind != PLAIN:
-            model = MultiVectorEncoder(path, device=device)
-            return _wrapped(model, name, kind, source)
+            return _wrapped(_late_interaction(path, device), name, kind, source)
         model = MultiVectorEncoder(modules=_plain_modules(path), device=device)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot load the encoder {path}: {error}", field="encoder") from error
     model.max_seq_length = min(model.max_seq_length or PLAIN_MAX_TOKENS, PLAIN_MAX_TOKENS)
     return SentenceTransformerEncoder(model, name=name, kind=PLAIN, source=source)
+
+
+def _late_interaction(path: str, device: str) -> Any:
+    """Load a late-interaction model. Modules of our own in it need no trust."""
+    from sentence_transformers import MultiVectorEncoder
+
+    types = [str(module.get("type", "")) for module in _config(path, "modules.json") or []]
+    ours = {name: _own_module(name) for name in types if name.startswith(OWN)}
+    if not ours:
+        return MultiVectorEncoder(path, device=device)
+    return MultiVectorEncoder._load_with_module_classes(path, ours, device=device)
+
+
+def _own_module(name: str) -> Any:
+    """Return the class of a module that `colreduce train` added to a model."""
+    home, _, kind = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(home), kind)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"this version of colreduce has no module {name}") from error
 
 
 def _wrapped(model: Any, name: str, kind: str, source: str | None) -> SentenceTransformerEncoder:

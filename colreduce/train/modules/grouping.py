@@ -14,7 +14,7 @@ import torch
 from sentence_transformers.multi_vector_encoder.modules import BaseTokenPooling
 from torch import Tensor
 
-from colreduce.pooling import RecipePooling
+from colreduce.pooling import RecipePooling, replaced
 from colreduce.ragged import Ragged
 from colreduce.reduce.merging import Groups, merge
 
@@ -51,8 +51,7 @@ class GroupMeans(BaseTokenPooling):  # type: ignore[misc]
             return features
         mask = features["attention_mask"].bool()
         means = self._means(Ragged(vectors[mask], mask.sum(1)), task)
-        features["token_embeddings"], features["attention_mask"] = means.pad()
-        return features
+        return replaced(features, *means.pad())
 
     def pool_one(self, embedding: Tensor, **kwargs: Any) -> Tensor:
         """Return the means of one document: [t, d] to [m, d]."""
