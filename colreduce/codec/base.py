@@ -57,6 +57,12 @@ class Codec(Method):
             self._multiply(part, columns, state, out, room[: len(out)])
         return found.T
 
+    def rows(self, codes: Codes) -> tuple[Tensor, Tensor | None] | None:
+        """Return codes that are numbers to be multiplied, and a scale for each row if they have
+        one; None where codes are anything else.
+        """
+        return None
+
     def _multiply(
         self, codes: Codes, columns: Tensor, state: State, out: Tensor, room: Tensor
     ) -> None:

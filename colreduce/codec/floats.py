@@ -27,6 +27,10 @@ class Fp32(Codec):
         """Return the vectors as they are."""
         return codes["tokens"].float()
 
+    def rows(self, codes: Codes) -> tuple[Tensor, Tensor | None]:
+        """Return the vectors as they are stored."""
+        return codes["tokens"], None
+
     def bytes_per_vector(self, dim: int) -> float:
         """Return 4 per number."""
         return 4.0 * dim
@@ -56,6 +60,10 @@ class Fp16(Codec):
     ) -> None:
         """Widen into memory that is used again."""
         torch.mm(room.copy_(codes["tokens"]), columns, out=out)
+
+    def rows(self, codes: Codes) -> tuple[Tensor, Tensor | None]:
+        """Return the vectors as they are stored."""
+        return codes["tokens"], None
 
     def bytes_per_vector(self, dim: int) -> float:
         """Return 2 per number."""

@@ -41,6 +41,10 @@ class Int8(Codec):
         torch.mm(room.copy_(codes["tokens"]), columns, out=out)
         out.mul_(codes["scales"].float()[:, None])
 
+    def rows(self, codes: Codes) -> tuple[Tensor, Tensor | None]:
+        """Return the steps and their vectors' scales."""
+        return codes["tokens"], codes["scales"]
+
     def bytes_per_vector(self, dim: int) -> float:
         """Return 1 per number and 2 for the scale."""
         return dim + 2.0
