@@ -177,8 +177,8 @@ def build(method: FirstStage, task: Task) -> tuple[Searcher, dict[str, float]]:
     # What a FAISS index was trained to know does not grow with the corpus.
     learned = sum(library.serialized(library.emptied(content)).size for content in files.values())
     size = sum(array.nbytes for array in [*arrays.values(), *files.values()]) - learned
-    [searcher] = method.assemble([method.open(Parts(arrays, files, len(task.ids)), state)])
-    return searcher, {
+    [side] = method.assemble([method.open(Parts(arrays, files, len(task.ids)), state)])
+    return side.together, {
         "bytes_per_doc": size / len(task.ids),
         "shared_bytes": learned + float(sum(t.numel() * t.element_size() for t in state.values())),
         "fit_seconds": fitted - started,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeAlias
@@ -65,13 +65,30 @@ class Builder(Protocol):
         """Return the files and arrays that could not be written before the end, by name."""
 
 
-class Searcher(Protocol):
+class Searcher(ABC):
     """Answers queries over one segment."""
+
+    @abstractmethod
+    def prepare(self, query: Query) -> Any:
+        """Work out of a query all that is the same for every segment of a view."""
+
+    @abstractmethod
+    def answer(self, prepared: Any, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+        """Return up to ``k`` rows; those where ``allowed`` is false are never among them."""
 
     def search(
         self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
     ) -> list[Found]:
-        """Return up to ``k`` rows per query; rows where ``allowed`` is false never appear."""
+        """Answer queries that are asked of this segment alone."""
+        return [self.answer(self.prepare(query), k, allowed) for query in queries]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Segments of a view that lie side by side and are asked together, as if they were one."""
+
+    segments: tuple[Searcher, ...]
+    together: Searcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +133,14 @@ class FirstStage(Method):
         have been kept.
         """
 
-    def assemble(self, searchers: Sequence[Searcher]) -> list[Searcher]:
-        """Let the segments of one view know of each other; return the searchers to ask.
+    def assemble(self, searchers: Sequence[Searcher], before: Sequence[Side] = ()) -> list[Side]:
+        """Let the segments of one view know of each other; return whom to ask, in their order.
 
-        For scores that rest on the statistics of the whole corpus.
+        For scores that rest on the statistics of the whole corpus, and for segments that are so
+        small that asking takes longer than answering. ``before`` is what was returned for the view
+        before this one, so that only what has changed since need be worked out.
         """
-        return list(searchers)
+        return [Side((searcher,), searcher) for searcher in searchers]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from colreduce.candidates.base import (
     Parts,
     Query,
     Searcher,
+    Side,
 )
 from colreduce.candidates.postings import Entries, Postings, PostingsBuilder, merge_postings
 from colreduce.candidates.texts import document_texts, query_texts
@@ -63,11 +64,12 @@ class Bm25(FirstStage):
         """Merge the lists."""
         return merge_postings(segments)
 
-    def assemble(self, searchers: Sequence[Searcher]) -> list[Searcher]:
+    def assemble(self, searchers: Sequence[Searcher], before: Sequence[Side] = ()) -> list[Side]:
         """Let every segment count words over all of them."""
         ours = [searcher for searcher in searchers if isinstance(searcher, Bm25Searcher)]
         everywhere = tuple(searcher.postings for searcher in ours)
-        return [dataclasses.replace(searcher, everywhere=everywhere) for searcher in ours]
+        aware = [dataclasses.replace(searcher, everywhere=everywhere) for searcher in ours]
+        return [Side((searcher,), searcher) for searcher in aware]
 
 
 def _words(texts: Sequence[str], stopwords: str) -> tuple[list[list[int]], list[str]]:
@@ -119,32 +121,38 @@ class _Builder:
 
 
 @dataclass(frozen=True)
-class Bm25Searcher:
+class _Terms:
+    """The words of one query, with what each of them counts, and the average document."""
+
+    terms: NDArray[np.uint64]
+    rarity: NDArray[Any]
+    length: float
+
+
+@dataclass(frozen=True)
+class Bm25Searcher(Searcher):
     """One segment's lists, and those of the whole view to count over."""
 
     method: Bm25
     postings: Postings
     everywhere: tuple[Postings, ...]
 
-    def search(
-        self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> list[Found]:
-        """Score the documents that hold a word of the query."""
-        ids, words = _words(query_texts(self.method.name, queries), self.method.stopwords)
-        numbers = _numbers(words)
-        return [self._one(numbers[np.array(one, dtype=np.int64)], k, allowed) for one in ids]
-
-    def _one(self, words: NDArray[np.uint64], k: int, allowed: NDArray[np.bool_] | None) -> Found:
-        terms, times = np.unique(words, return_counts=True)
+    def prepare(self, query: Query) -> _Terms:
+        """Count the query's words over the whole view."""
+        [one], words = _words(query_texts(self.method.name, [query]), self.method.stopwords)
+        numbers = _numbers(words)[np.array(one, dtype=np.int64)]
+        terms, times = np.unique(numbers, return_counts=True)
         documents = sum(postings.documents for postings in self.everywhere)
-        length = sum(
-            float(np.sum(postings.totals, dtype=np.float64)) for postings in self.everywhere
-        )
+        length = sum(postings.length for postings in self.everywhere)
         holding = sum(
             (postings.counts(terms) for postings in self.everywhere), np.zeros(len(terms))
         )
         rarity = times * np.log(1 + (documents - holding + 0.5) / (holding + 0.5))
-        which, rows, counts = self.postings.entries(terms)
-        share = self.postings.totals[rows] / max(length / max(documents, 1), 1e-9)
+        return _Terms(terms, rarity, max(length / max(documents, 1), 1e-9))
+
+    def answer(self, prepared: _Terms, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+        """Score the documents that hold a word of the query."""
+        which, rows, counts = self.postings.entries(prepared.terms)
+        share = self.postings.totals[rows] / prepared.length
         damped = counts + self.method.k1 * (1 - self.method.b + self.method.b * share)
-        return self.postings.ranked(rows, rarity[which] * counts / damped, k, allowed)
+        return self.postings.ranked(rows, prepared.rarity[which] * counts / damped, k, allowed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,11 @@ class Postings:
         self._rows = parts.arrays.get(ROWS, empty)
         self._weights = parts.arrays.get(WEIGHTS, empty)
         self.totals = parts.arrays.get(TOTALS, np.zeros(parts.documents, np.float32))
+
+    @cached_property
+    def length(self) -> float:
+        """Add up the totals of all documents."""
+        return float(np.sum(self.totals, dtype=np.float64))
 
     def lists(self, terms: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return where each term's list starts and ends: [terms, 2]; both 0 if it has none."""

@@ -22,9 +22,11 @@ from colreduce.candidates.base import (
     Parts,
     Query,
     Searcher,
+    Side,
 )
 from colreduce.candidates.vectors import VECTOR_STORES
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
+from colreduce.candidates.vectors.flat import FlatSearcher, JoinedSearcher, joins
 from colreduce.method import State, parameter
 
 # What a store learned stands in the stage's state under this prefix.
@@ -32,6 +34,10 @@ STORE = "store."
 
 # Numbers of the sample that a store learns from: 256 MB.
 SAMPLE_FLOATS = 1 << 26
+
+# A segment of no more numbers is asked together with its neighbours: asking it takes longer than
+# comparing them. A thousand documents of 128 numbers, or a dozen of ten thousand.
+JOINED_FLOATS = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +96,11 @@ class SingleVector(FirstStage):
             self, state, self._store.open(parts, _learned(state), effort=self.effort)
         )
 
+    def assemble(self, searchers: Sequence[Searcher], before: Sequence[Side] = ()) -> list[Side]:
+        """Join neighbours that are small and plain."""
+        known = {one.segments[0]: one for one in before}
+        return [_side(run, known.get(run[0])) for run in _runs(searchers)]
+
     def merge(
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
     ) -> Mapping[str, Moved]:
@@ -126,34 +137,74 @@ class _Builder:
         return self.inner.finish()
 
 
-class _NoDocuments:
+class _NoDocuments(Searcher):
     """A segment that holds deletions only."""
 
-    def search(
-        self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> list[Found]:
+    def prepare(self, query: Query) -> None:
+        """Look at nothing."""
+
+    def answer(self, prepared: None, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
         """Find nothing."""
-        return [Found(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in queries]
+        return Found(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
-@dataclass(frozen=True)
-class SingleVectorSearcher:
+@dataclass(frozen=True, eq=False)
+class SingleVectorSearcher(Searcher):
     """A segment of a first stage that keeps one vector per document."""
 
     method: SingleVector
     state: State
     inner: VectorSearcher
 
-    def search(
-        self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> list[Found]:
-        """Encode the queries and ask the store."""
-        if not queries:
-            return []
+    def prepare(self, query: Query) -> Matrix:
+        """Encode the query: [1, f]."""
         with torch.inference_mode():
-            vectors = _array(self.method.queries(queries, self.state))
-        return self.inner.search(vectors, k, allowed)
+            return _array(self.method.queries([query], self.state))
+
+    def answer(self, prepared: Matrix, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+        """Ask the store."""
+        [found] = self.inner.search(prepared, k, allowed)
+        return found
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:
         """Return the documents' vectors as far as the store tells: [len(rows), f]."""
         return self.inner.vectors(rows)
+
+
+def _runs(searchers: Sequence[Searcher]) -> Iterator[tuple[Searcher, ...]]:
+    """Yield the searchers that are asked together, one by one where that is nothing to gain."""
+    run: list[Searcher] = []
+    for searcher in searchers:
+        if run and not (_small(searcher) and joins(_inner(run[-1]), _inner(searcher))):
+            yield tuple(run)
+            run = []
+        run.append(searcher)
+        if not _small(searcher):
+            yield tuple(run)
+            run = []
+    if run:
+        yield tuple(run)
+
+
+def _side(run: tuple[Searcher, ...], before: Side | None) -> Side:
+    """Return a run as one, with what the view before had of it."""
+    if len(run) == 1:
+        return Side(run, run[0])
+    if before is not None and before.segments == run:
+        return before
+    first = run[0]
+    parts = [one for searcher in run if isinstance(one := _inner(searcher), FlatSearcher)]
+    assert isinstance(first, SingleVectorSearcher)
+    held = None if before is None else _inner(before.together)
+    begins = before is not None and before.segments == run[: len(before.segments)]
+    whole = JoinedSearcher(parts, held if begins and isinstance(held, JoinedSearcher) else None)
+    return Side(run, SingleVectorSearcher(first.method, first.state, whole))
+
+
+def _inner(searcher: Searcher) -> VectorSearcher | None:
+    return searcher.inner if isinstance(searcher, SingleVectorSearcher) else None
+
+
+def _small(searcher: Searcher) -> bool:
+    inner = _inner(searcher)
+    return isinstance(inner, FlatSearcher) and inner.size <= JOINED_FLOATS

@@ -91,21 +91,16 @@ class _Builder:
 
 
 @dataclass(frozen=True)
-class _Searcher:
+class _Searcher(Searcher):
     method: Sparse
     postings: Postings
 
-    def search(
-        self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> list[Found]:
+    def prepare(self, query: Query) -> Entries:
+        """Encode the query's text."""
+        return self.method.encode(query_texts(self.method.name, [query]), queries=True)
+
+    def answer(self, prepared: Entries, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
         """Multiply the query's weights with those of the documents that share a word."""
-        if not queries:
-            return []
-        encoded = self.method.encode(query_texts(self.method.name, queries), queries=True)
-        answers = []
-        for place in range(len(queries)):
-            mine = encoded.rows == place
-            which, rows, weights = self.postings.entries(encoded.terms[mine])
-            gains = encoded.weights[mine][which].astype(np.float64) * weights
-            answers.append(self.postings.ranked(rows, gains, k, allowed))
-        return answers
+        which, rows, weights = self.postings.entries(prepared.terms)
+        gains = prepared.weights[which].astype(np.float64) * weights
+        return self.postings.ranked(rows, gains, k, allowed)

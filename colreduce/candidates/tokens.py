@@ -20,6 +20,7 @@ from colreduce.candidates.base import (
     Parts,
     Query,
     Searcher,
+    Side,
     best,
 )
 from colreduce.candidates.centroids import nearest, spherical_centroids
@@ -98,11 +99,18 @@ class Tokens(FirstStage):
             builder.take(place[files[kept]], codes[kept], len(rows))
         return builder.finish()
 
-    def assemble(self, searchers: Sequence[Searcher]) -> list[Searcher]:
+    def assemble(self, searchers: Sequence[Searcher], before: Sequence[Side] = ()) -> list[Side]:
         """Let every segment impute what the lists of all segments together say."""
         ours = [searcher for searcher in searchers if isinstance(searcher, TokensSearcher)]
-        sizes = sum((one.lists.sizes for one in ours), np.zeros(1, np.int64))
-        return [dataclasses.replace(searcher, sizes=sizes) for searcher in ours]
+        known = [one.together for one in before if isinstance(one.together, TokensSearcher)]
+        sizes = known[0].sizes if known else np.zeros(1, np.int64)
+        now, then = {one.lists for one in ours}, {one.lists for one in known}
+        for lists in now - then:
+            sizes = sizes + lists.sizes
+        for lists in then - now:
+            sizes = sizes - lists.sizes
+        aware = [dataclasses.replace(searcher, sizes=sizes) for searcher in ours]
+        return [Side((searcher,), searcher) for searcher in aware]
 
     def _of(self, documents: Documents) -> Ragged:
         return documents.tokens if self.on == "tokens" else documents.reduced
@@ -189,7 +197,7 @@ class Lists:
 
 
 @dataclass(frozen=True)
-class TokensSearcher:
+class TokensSearcher(Searcher):
     """One segment's lists, with the sizes that the lists have over the whole view."""
 
     method: Tokens
@@ -197,19 +205,21 @@ class TokensSearcher:
     lists: Lists
     sizes: NDArray[np.int64]
 
-    def search(
-        self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None
-    ) -> list[Found]:
-        """Visit the lists of each query's tokens."""
-        return [self._one(query.vectors.float(), k, allowed) for query in queries]
-
-    def _one(self, query: torch.Tensor, k: int, allowed: NDArray[np.bool_] | None) -> Found:
-        if query.shape[1] != self.centroids.shape[1]:
+    def prepare(self, query: Query) -> torch.Tensor:
+        """Compare the query's tokens with the centroids."""
+        vectors = query.vectors.float()
+        if vectors.shape[1] != self.centroids.shape[1]:
             raise ShapeMismatch(
-                f"these vectors are {query.shape[1]} wide; "
+                f"these vectors are {vectors.shape[1]} wide; "
                 f"the first stage takes {self.centroids.shape[1]}"
             )
-        similar = query.cpu() @ self.centroids.T
+        return vectors.cpu() @ self.centroids.T
+
+    def answer(
+        self, prepared: torch.Tensor, k: int, allowed: NDArray[np.bool_] | None = None
+    ) -> Found:
+        """Visit the lists of the query's tokens."""
+        similar = prepared
         there = self.lists.documents if allowed is None else int(allowed.sum())
         gathers = self.method.score == "interaction"
         wanted = min(k * GATHERED if gathers else k, there)

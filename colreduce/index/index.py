@@ -22,7 +22,7 @@ from colreduce.index.identity import check_identity, founding
 from colreduce.index.ledger import kept_ledger
 from colreduce.index.loading import new_encoder, stored_encoder, stored_pipeline
 from colreduce.index.maintain import merge
-from colreduce.index.search import Asked, OpenSegment, View, embed_queries
+from colreduce.index.search import Asked, View, embed_queries
 from colreduce.index.upkeep import Upkeep
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
@@ -48,7 +48,7 @@ class Index:
         self.recipe = Recipe.from_dict(store.config["recipe"])
         self.dim = int(store.config["dim"])
         self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
-        self._view = self._open_view({})
+        self._view = self._open_view(None)
 
     @classmethod
     def create(
@@ -364,7 +364,7 @@ class Index:
         self._store.refresh()
         with self._showing:
             if self._store.snapshot() is not self._view.snapshot:
-                self._view = self._open_view(self._view.segments)
+                self._view = self._open_view(self._view)
             return self.generation
 
     def close(self) -> None:
@@ -378,10 +378,10 @@ class Index:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _open_view(self, known: Mapping[str, OpenSegment]) -> View:
+    def _open_view(self, before: View | None) -> View:
         snapshot = self._store.snapshot()
         if snapshot.segments and not self._pipeline.states:
             self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
         asks = self.recipe.reranker.candidates == AUTO
         self._usual = usual_candidates(self.recipe, kept_ledger(snapshot) if asks else None)
-        return View(snapshot, self._pipeline, known)
+        return View(snapshot, self._pipeline, before)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher
+from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher, Side
 from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.errors import NotFound
 from colreduce.filters import Columns, Filter
@@ -113,22 +113,25 @@ class Asked:
 class View:
     """A snapshot of the store with every segment opened. Never changes; safe to share."""
 
-    def __init__(
-        self, snapshot: Snapshot, pipeline: Pipeline, known: Mapping[str, OpenSegment]
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, pipeline: Pipeline, before: View | None = None) -> None:
+        """``before`` is the view before this one: what has not changed is taken over from it."""
+        known: Mapping[str, OpenSegment] = {} if before is None else before.segments
         self.snapshot = snapshot
         # A segment of deletions alone has no rows to search.
         self.filled = [segment for segment in snapshot.segments if segment.rows]
         self.pipeline = pipeline
-        self.segments = {
+        self.segments: dict[str, OpenSegment] = {
             segment.name: known.get(segment.name) or OpenSegment(segment, pipeline)
             for segment in self.filled
         }
         # Rows are numbered through all segments, so that candidates are plain arrays.
         self.starts = np.cumsum([0, *[segment.rows for segment in self.filled]])
         opened = [self.segments[segment.name] for segment in self.filled]
-        self.searchers: dict[str, list[Searcher]] = {
-            key: method.assemble([segment.searchers[key] for segment in opened])
+        self.sides: dict[str, list[Side]] = {
+            key: method.assemble(
+                [segment.searchers[key] for segment in opened],
+                () if before is None else before.sides[key],
+            )
             for key, method in pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         }
@@ -163,17 +166,15 @@ class View:
         """Find candidates, score them, and return the best ``k``; equal scores by id."""
         started = perf_counter()
         masks = self.allowed(asked.filter)
-        exact = asked.exact or self._few(asked, masks)
-        found = self._all(masks) if exact else self.candidates(asked, masks)
+        exact = self._exact(asked, masks)
+        found = None if exact else self.candidates(asked, masks)
         asked.seconds["first_stage"] = perf_counter() - started
-        scorer = self.scorer(asked.query.vectors, found.rows, asked.check)
-        if exact:
-            scores = scorer(np.arange(len(found.rows)))
-            order = np.argsort(-scores, kind="stable")[: asked.k]
-            scores = scores[order]
+        if found is None:
+            hits = self._best_of_all(asked, masks)
         else:
+            scorer = self.scorer(asked.query.vectors, found.rows, asked.check)
             order, scores = self.pipeline.recipe.reranker.rank(found.scores, scorer, asked.k)
-        hits = self._hits(found.rows[order], scores)
+            hits = self._hits(found.rows[order], scores)
         asked.seconds["rerank"] = perf_counter() - started - asked.seconds["first_stage"]
         return hits[: asked.k]
 
@@ -185,14 +186,34 @@ class View:
         columns = [self.segments[segment.name].columns for segment in self.filled]
         return [mask & one.mask(wanted) for mask, one in zip(masks, columns, strict=True)]
 
-    def _few(self, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> bool:
-        """Say whether a filter leaves no more documents than would be scored anyway.
+    def _exact(self, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> bool:
+        """Say whether all documents that pass are scored.
 
-        Then all of them are scored: a first stage could only lose some.
+        That is so when it is asked for, when no first stage leaves any out, and when a filter
+        leaves no more than would be scored anyway: then a first stage could only lose some.
         """
-        if asked.filter is None or isinstance(self.pipeline.recipe.reranker, Unranked):
-            return False
-        return sum(int(mask.sum()) for mask in masks) <= asked.candidates
+        if asked.exact or isinstance(self.pipeline.recipe.reranker, Unranked):
+            return asked.exact
+        few = asked.filter and sum(int(mask.sum()) for mask in masks) <= asked.candidates
+        return bool(few) or self._exhaustive
+
+    @cached_property
+    def _exhaustive(self) -> bool:
+        """Whether a first stage passes on every document."""
+        return any(isinstance(stage, Exhaustive) for _, stage in self.pipeline.recipe.keyed())
+
+    def _best_of_all(self, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> list[Hit]:
+        """Score every document that passes; of equal scores those with the first ids are kept."""
+        rows = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *masks]))
+        scores = self.scorer(asked.query.vectors, rows, asked.check)(np.arange(len(rows)))
+        if asked.k < len(scores):
+            least = np.partition(scores, len(scores) - asked.k)[len(scores) - asked.k]
+            kept = np.flatnonzero(scores >= least)
+            if len(kept) > asked.k:
+                tied = {place: self.id_of(int(rows[place])) for place in kept.tolist()}
+                kept = np.array(sorted(tied, key=lambda one: (-scores[one], tied[one]))[: asked.k])
+            rows, scores = rows[kept], scores[kept]
+        return self._hits(rows, scores)
 
     def _all(self, masks: Sequence[NDArray[np.bool_]]) -> Found:
         passing = np.concatenate([np.zeros(0, dtype=bool), *masks])
@@ -202,29 +223,30 @@ class View:
     def candidates(self, asked: Asked, masks: Sequence[NDArray[np.bool_]] | None = None) -> Found:
         """Ask the first stages of all segments and join their answers."""
         masks = self.allowed(asked.filter) if masks is None else masks
-        stages = [
-            (key, method)
-            for key, method in self.pipeline.recipe.keyed()
-            if isinstance(method, FirstStage)
-        ]
-        if any(isinstance(method, Exhaustive) for _, method in stages):
+        if self._exhaustive:
             return self._all(masks)
-        found = [self._stage(key, asked, masks) for key, _ in stages]
+        found = [self._stage(sides, asked, masks) for sides in self.sides.values()]
         if len(found) == 1:
             return found[0]
         fusion: Any = self.pipeline.recipe.fusion  # a recipe with several first stages has one
         fused: Found = fusion.fuse(found, asked.candidates)
         return fused
 
-    def _stage(self, key: str, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> Found:
+    def _stage(
+        self, sides: Sequence[Side], asked: Asked, masks: Sequence[NDArray[np.bool_]]
+    ) -> Found:
         """Ask one first stage in every segment; keep the best candidates over all."""
         rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        for start, mask, searcher in zip(self.starts, masks, self.searchers[key], strict=False):
+        number, prepared = 0, None
+        for side in sides:
+            start, number = number, number + len(side.segments)
+            mask = masks[start] if number - start == 1 else np.concatenate(masks[start:number])
             if mask.any():
                 asked.check()
+                prepared = side.together.prepare(asked.query) if prepared is None else prepared
                 allowed = None if mask.all() else mask
-                [part] = searcher.search([asked.query], asked.candidates, allowed)
-                rows.append(part.rows + start)
+                part = side.together.answer(prepared, asked.candidates, allowed)
+                rows.append(part.rows + self.starts[start])
                 scores.append(part.scores)
         joined, values = np.concatenate(rows), np.concatenate(scores)
         order = np.lexsort((joined, -values))[: asked.candidates]

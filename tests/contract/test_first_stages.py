@@ -88,8 +88,8 @@ def searcher(method: FirstStage, documents: Documents, cuts: tuple[int, ...] = (
     bounds = [0, *cuts, len(documents.tokens)]
     batches = [some(documents, slice(a, b)) for a, b in pairwise(bounds)]
     parts = segment(method, state, batches)
-    [asked] = method.assemble([method.open(parts, state)])
-    return asked, state, parts
+    [side] = method.assemble([method.open(parts, state)])
+    return side.together, state, parts
 
 
 def test_a_document_is_found_by_its_own_vectors(method):
@@ -201,7 +201,7 @@ def test_segments_merged_without_their_dead_rows_answer_like_one_built_anew(meth
     )
     queries = [query_for(documents, row) for row in (0, 30, 39)]
     answers = [
-        method.assemble([method.open(part, state)])[0].search(queries, 5)
+        method.assemble([method.open(part, state)])[0].together.search(queries, 5)
         for part in (merged, segment(method, state, [anew]))
     ]
     for one, other in zip(*answers, strict=True):

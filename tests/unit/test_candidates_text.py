@@ -49,7 +49,8 @@ def test_scores_are_those_of_bm25s_on_the_whole_corpus_however_it_is_cut_into_se
     for cuts in ([0, 7], [0, 2, 3, 7]):
         pieces = [TEXTS[a:b] for a, b in itertools.pairwise(cuts)]
         parts = [segment(method, {}, [texts_only(piece)]) for piece in pieces]
-        searchers = method.assemble([method.open(part, {}) for part in parts])
+        sides = method.assemble([method.open(part, {}) for part in parts])
+        searchers = [side.together for side in sides]
         for text in ("cat dog", "early trading markets", "cat cat sat", "zebra"):
             got = np.zeros(len(TEXTS))
             for start, one in zip(cuts, searchers, strict=False):

@@ -100,12 +100,27 @@ def test_what_is_imputed_rests_on_all_segments():
     parts = [method.open(segment(method, state, [half]), state) for half in halves]
     query = Query(spread(1, 6).tokens.tokens)
     [expected] = whole.search([query], 8)
-    found = [one.search([query], 8)[0] for one in method.assemble(parts)]
+    found = [one.together.search([query], 8)[0] for one in method.assemble(parts)]
     rows = np.concatenate([one.rows + start for one, start in zip(found, cuts, strict=False)])
     scores = np.concatenate([one.scores for one in found])
     order = np.lexsort((rows, -scores))[:8]
     assert rows[order].tolist() == expected.rows.tolist()
     np.testing.assert_allclose(scores[order], expected.scores, atol=1e-5)
+
+
+def test_lists_are_as_long_as_in_all_segments_whatever_came_and_went():
+    documents = spread(90, 5)
+    method = Tokens(centroids=30)
+    state = method.fit(documents, seed=3)
+    parts = [
+        method.open(segment(method, state, [Documents(some, some, [None] * len(some))]), state)
+        for some in documents.tokens.blocks(90)
+    ]
+    assert len(parts) > 2
+    before = method.assemble(parts[:-1])
+    [one, other] = method.assemble([parts[0], parts[-1]], before)
+    assert one.together.sizes.tolist() == (parts[0].lists.sizes + parts[-1].lists.sizes).tolist()
+    assert other.together.sizes is one.together.sizes
 
 
 def test_centroids_are_unit_vectors_that_settle_on_planted_directions():

@@ -238,8 +238,9 @@ def test_products_with_exported_vectors_rank_as_the_first_stages_do(index, tmp_p
         vector = query_vectors(index, query)[name]
         products = {row["id"]: float(np.dot(row[name], vector)) for row in table}
         scores: dict[str, float] = {}
-        for start, searcher in zip(index.view.starts, index.view.searchers[key], strict=False):
-            [part] = searcher.search([asked.query], COUNT)
+        opened = [index.view.segments[segment.name] for segment in index.view.filled]
+        for start, one in zip(index.view.starts, opened, strict=False):
+            [part] = one.searchers[key].search([asked.query], COUNT)
             for row, score in zip((part.rows + start).tolist(), part.scores.tolist(), strict=True):
                 if index.view.live[row]:
                     scores[index.view.id_of(row)] = score

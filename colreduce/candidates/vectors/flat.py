@@ -14,6 +14,7 @@ from torch.utils.dlpack import from_dlpack
 
 from colreduce.candidates.base import Found, Moved, Part, Parts, best, wanted_rows
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
+from colreduce.candidates.vectors.room import Room
 from colreduce.method import State
 
 VECTORS, SCALES = "vectors", "scales"
@@ -96,6 +97,16 @@ class FlatSearcher:
         self._vectors = from_dlpack(vectors)
         self._scales = None if scales is None else from_dlpack(scales)
 
+    @property
+    def rows(self) -> int:
+        """Return how many vectors there are."""
+        return len(self._vectors)
+
+    @property
+    def size(self) -> int:
+        """Return how many numbers there are."""
+        return self._vectors.numel()
+
     def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
         """Return the rows of the largest products; equal products by row."""
         rows = wanted_rows(len(self._vectors), allowed)
@@ -119,7 +130,8 @@ class FlatSearcher:
     def _products(self, queries: Matrix, rows: Tensor | None) -> Matrix:
         """Multiply rows, all of them if None, with the queries: [rows, q]."""
         count, width = len(self._vectors) if rows is None else len(rows), queries.shape[1]
-        step = max(BLOCK_FLOATS // width, 1)
+        whole = rows is None and self._vectors.dtype == torch.float32
+        step = max(count if whole else BLOCK_FLOATS // width, 1)
         right = torch.from_numpy(np.ascontiguousarray(queries.T))
         scores = torch.empty(count, len(queries))
         space = torch.empty(min(step, count), width)
@@ -151,3 +163,40 @@ class FlatSearcher:
                 products if self._scales is None else products * self._scales[some].numpy()
             )
         return best(np.concatenate(alone), rows[near], k)
+
+
+class JoinedSearcher(FlatSearcher):
+    """Several small segments as one. It keeps their rows in memory, as float32.
+
+    A row's score is the product of the same numbers as before, so every answer is, too.
+    """
+
+    def __init__(self, parts: Sequence[FlatSearcher], before: JoinedSearcher | None = None) -> None:
+        """``before`` holds the first of these parts; its rows are taken over, not copied."""
+        self.parts = tuple(parts)
+        have = 0 if before is None else before.rows
+        fresh = parts if before is None else parts[len(before.parts) :]
+        self._rooms: list[Room] = []
+        joined = []
+        for number, rows in enumerate(_laid_out(fresh)):
+            room = Room(rows) if before is None else before._rooms[number].extended(have, rows)
+            self._rooms.append(room)
+            joined.append(room.rows(have + len(rows)))
+        super().__init__(*joined)
+
+
+def _laid_out(parts: Sequence[FlatSearcher]) -> Iterator[NDArray[Any]]:
+    """Yield the vectors of all parts end to end, then the scales if there are any."""
+    yield torch.cat([part._vectors.float() for part in parts]).numpy()
+    scales = [part._scales for part in parts if part._scales is not None]
+    if scales:
+        yield torch.cat(scales).numpy()
+
+
+def joins(one: object, other: object) -> bool:
+    """Say whether two segments' searchers can be asked as one."""
+    return (
+        isinstance(one, FlatSearcher)
+        and isinstance(other, FlatSearcher)
+        and (one._scales is None) == (other._scales is None)
+    )
