@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from torch import Tensor
@@ -14,7 +14,7 @@ from colreduce.index.limits import MAX_DOCUMENT_TOKENS
 from colreduce.index.sample import Keeper
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
-from colreduce.store import SegmentWriter, Store
+from colreduce.store import SegmentWriter
 
 LENGTHS, ORIGINAL = "lengths", "original_lengths"
 ASSIGNMENT, GRID = "assignment", "grid"
@@ -24,12 +24,19 @@ CODES, FIRST = "codes.", "first."
 Watch: TypeAlias = Callable[[Sequence[str], Passed], None]
 
 
+class Bench(Protocol):
+    """Where a segment can be begun: a store, or a workshop."""
+
+    def begin(self) -> SegmentWriter:
+        """Start a segment; nobody sees it before it is committed."""
+
+
 class SegmentBuilder:
     """Runs documents through the pipeline and appends what comes out to one segment."""
 
     def __init__(
         self,
-        store: Store,
+        bench: Bench,
         pipeline: Pipeline,
         *,
         texts: bool,
@@ -38,7 +45,7 @@ class SegmentBuilder:
         keeper: Keeper | None = None,
     ) -> None:
         self.pipeline = pipeline
-        self.writer: SegmentWriter = store.begin()
+        self.writer: SegmentWriter = bench.begin()
         self.seconds = {"reduce": 0.0, "first_stage": 0.0}
         self._texts = texts
         # Where nothing is reduced, every token is its own vector.

@@ -19,10 +19,15 @@ from colreduce.store import Snapshot
 
 def stored_pipeline(recipe: Recipe, snapshot: Snapshot) -> Pipeline:
     """Return a recipe with what its methods learned when the index was founded."""
+    return known_pipeline(recipe, snapshot.models)
+
+
+def known_pipeline(recipe: Recipe, models: Mapping[str, Mapping[str, NDArray[Any]]]) -> Pipeline:
+    """Return a recipe with what its methods learned, as `learned` tells it."""
     keys = dict(recipe.keyed())
     states: dict[str, State] = {
         key: {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
-        for key, arrays in snapshot.models.items()
+        for key, arrays in models.items()
         if key in keys
     }
     return Pipeline(recipe, states)

@@ -7,8 +7,7 @@ index, whoever goes on with the build finds them, and one commit puts them toget
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -17,17 +16,32 @@ from typing import Any
 from numpy.typing import NDArray
 
 from colreduce.embed import Encoder
-from colreduce.index.build import SegmentBuilder, Watch
+from colreduce.index.build import Bench, SegmentBuilder, Watch
 from colreduce.index.index import Index
 from colreduce.index.loading import learned
 from colreduce.index.maintain import merge
 from colreduce.index.sample import Keeper
-from colreduce.store import Store
+from colreduce.pipeline import Pipeline
+from colreduce.store import Store, layout
 from colreduce.store.manifest import generations
 from colreduce.store.staging import Staging
 
 # What the methods of the recipe learned stands among a build's arrays under this prefix.
 LEARNED = "learned."
+
+
+def piece_builder(
+    bench: Bench, pipeline: Pipeline, config: Mapping[str, Any], first: int, watch: Watch | None
+) -> SegmentBuilder:
+    """Return what collects one piece; ``first`` is the number of its first document."""
+    return SegmentBuilder(
+        bench,
+        pipeline,
+        texts=config["store_texts"],
+        assignment=config["store_assignment"],
+        watch=watch,
+        keeper=Keeper(first) if config.get("keep_sample") else None,
+    )
 
 
 class Making:
@@ -65,32 +79,22 @@ class Making:
     ) -> None:
         """Write down what is going to be built, once the methods have learned."""
         states = {LEARNED + key: state for key, state in learned(self.index.pipeline).items()}
-        config = dict(self._store.config)
-        self.staging.found({**record, "config": config}, {**states, **arrays})
+        self.staging.found({**record, "config": self.config}, {**states, **arrays})
 
-    @contextmanager
-    def piece(
-        self, number: int, first: int, watch: Watch | None = None
-    ) -> Iterator[SegmentBuilder]:
-        """Collect one piece; it is kept when the block ends well.
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return what is fixed in the index."""
+        return dict(self._store.config)
 
-        first  the number of its first document among all of them
-        """
-        config = self._store.config
-        builder = SegmentBuilder(
-            self._store,
-            self.index.pipeline,
-            texts=config["store_texts"],
-            assignment=config["store_assignment"],
-            watch=watch,
-            keeper=Keeper(first) if config.get("keep_sample") else None,
-        )
-        try:
-            yield builder
-            self.staging.keep(number, builder.finish(), first)
-        except BaseException:
-            builder.abort()
-            raise
+    @property
+    def bench(self) -> Bench:
+        """Return where this process makes pieces."""
+        return self._store
+
+    @property
+    def segments(self) -> Path:
+        """Return the folder where other processes on this machine may make pieces."""
+        return self._store.path / layout.SEGMENTS
 
     def publish(self, groups: Sequence[Sequence[int]], told: Callable[[int], None]) -> None:
         """Make one segment of each group of pieces, and show all of them at once."""

@@ -11,6 +11,7 @@ from colreduce.store.snapshot import Snapshot
 from colreduce.store.staging import Staging, Unfinished, unfinished
 from colreduce.store.store import Store
 from colreduce.store.verify import Report, verify
+from colreduce.store.workshop import Workshop, taken_along
 from colreduce.store.writer import SegmentWriter
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Staging",
     "Store",
     "Unfinished",
+    "Workshop",
+    "taken_along",
     "unfinished",
     "verify",
 ]

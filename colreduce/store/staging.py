@@ -26,6 +26,7 @@ from colreduce.errors import Damaged, NewerFormat
 from colreduce.store import fs, layout, recovery, tensors
 from colreduce.store.manifest import SegmentEntry
 from colreduce.store.segment import Segment, SegmentData, checked_bytes
+from colreduce.store.workshop import Files, set_down
 from colreduce.store.writer import SegmentWriter
 
 log = logging.getLogger(__name__)
@@ -98,13 +99,43 @@ class Staging:
 
     def keep(self, number: int, writer: SegmentWriter, first: int) -> None:
         """Keep a finished piece; ``first`` is the number of its first document."""
+        sealed = writer.seal(first)
+        self.take(number, sealed.directory, sealed.seal.sha256)
+        writer.done()
+
+    def take(self, number: int, folder: Path, sha256: str) -> bool:
+        """Keep a piece that was sealed in a folder on this disk; False if it is there already.
+
+        sha256  the digest of its segment.json
+        """
+        name = layout.piece_name(number, sha256)
         with self._guard():
-            sealed = writer.seal(first)
-            name = layout.piece_name(number, sealed.seal.sha256)
-            fs.rename(sealed.directory, self.path / name)
+            if number in self._names:
+                if self._names[number] != name:
+                    log.warning(
+                        "piece %d was made twice and not the same: do the machines differ?", number
+                    )
+                recovery.remove(folder)
+                return False
+            fs.rename(folder, self.path / name)
             fs.fsync_dir(self.path)
         self._names[number] = name
-        writer.done()
+        return True
+
+    def receive(self, number: int, files: Files, sha256: str) -> bool:
+        """Keep a piece whose bytes came from elsewhere; False if it is there already."""
+        if number in self._names:
+            return False
+        folder = self._root / layout.SEGMENTS / f"{layout.TEMPORARY}-received-{number}"
+        with self._guard():
+            recovery.remove(folder)
+            set_down(files, folder, sha256)
+        return self.take(number, folder, sha256)
+
+    def sweep(self) -> None:
+        """Remove what processes have left half made; none of them may work any more."""
+        with self._guard():
+            recovery.sweep_temporary(self._root)
 
     def bytes(self, number: int) -> int:
         """Return what a finished piece takes on the disk."""

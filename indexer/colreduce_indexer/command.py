@@ -15,6 +15,7 @@ from colreduce.cli.screen import Screen, Tell, seconds
 from colreduce.cli.tables import show_bytes, show_ledger
 
 if TYPE_CHECKING:
+    from colreduce_indexer.executors import Executor
     from colreduce_indexer.job import Built
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -134,6 +135,28 @@ def source_options(function: F) -> F:
     show_default=True,
     help="Go on with a build that was begun in DIR, or throw it away.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Encode and reduce in N processes, or in N actors of --ray.  "
+    "[default: in this process; with --ray in as many as there is room for]",
+)
+@click.option(
+    "--ray",
+    default="",
+    metavar="ADDRESS",
+    help="Encode and reduce on the machines of a cluster of Ray; 'local' starts one here.",
+)
+@click.option(
+    "--gpus-per-worker",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="GPUs, or the share of one, that each actor of --ray takes.",
+)
 @shared
 def index(
     shared: Shared,
@@ -163,13 +186,11 @@ def index(
       colreduce index docs.jsonl.gz --out idx --encoder MODEL --memory 1GB --max-rejects 100
       colreduce index BeIR/scifact:corpus --out idx --encoder MODEL
       colreduce index pages.npz --vectors --out idx --recipe "ward(factor=8) | int8"
+      colreduce index wiki.jsonl --out idx --encoder MODEL --ray auto --gpus-per-worker 0.5
     """
-    none = encoder is None or encoder == "none"
+    none, vectors = encoder in (None, "none"), vectors or encoder == "none"
     if none and not vectors:
-        if encoder == "none":
-            vectors = True
-        else:
-            raise click.UsageError("Wanted --encoder MODEL, or --vectors if SOURCE holds vectors.")
+        raise click.UsageError("Wanted --encoder MODEL, or --vectors if SOURCE holds vectors.")
     from colreduce.embed import load_encoder
     from colreduce.recipe import Recipe
     from colreduce_indexer.job import build, find_begun
@@ -177,6 +198,7 @@ def index(
     from colreduce_indexer.sizes import memory as size
     from colreduce_indexer.sources import open_source
 
+    who = _executor(settings, shared.device)
     asked = Settings(recipe=Recipe.parse(recipe), seed=shared.seed, memory=size(memory), **settings)
     find_begun(out, asked.resume)
     opened = open_source(source, vectors=vectors)
@@ -184,11 +206,10 @@ def index(
     if loaded is not None:
         shared.screen.remark(loaded.describe())
     with _told(shared.screen) as teller, _stopping():
-        built = build(opened, out, asked, encoder=loaded, rejects_file=rejects, teller=teller)
-    if shared.screen.as_json:
-        shared.screen.document(built.to_dict())
-    else:
-        _show(shared.screen, built)
+        built = build(
+            opened, out, asked, encoder=loaded, rejects_file=rejects, teller=teller, executor=who
+        )
+    _show(shared.screen, built)
 
 
 @click.command(cls=Command)
@@ -290,7 +311,18 @@ def _stopping() -> Iterator[None]:
             signal.signal(one, handler)
 
 
+def _executor(settings: dict[str, Any], device: str) -> Executor:
+    """Take out of the settings who makes the pieces."""
+    from colreduce_indexer.executors import chosen
+
+    workers, ray, gpus = (settings.pop(name) for name in ("workers", "ray", "gpus_per_worker"))
+    return chosen(workers, ray, gpus, device)
+
+
 def _show(screen: Screen, built: Built) -> None:
+    if screen.as_json:
+        screen.document(built.to_dict())
+        return
     about = built.description
     screen.line(
         f"{about['path']}: {about['documents']:,} documents, "

@@ -7,8 +7,7 @@ same, byte for byte, as if nothing had happened.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,14 +15,16 @@ from typing import Any
 
 from colreduce.embed import Encoder
 from colreduce.errors import Locked, Stopped
-from colreduce.evaluate.fidelity import Best, LedgerMaker, RunWatch
+from colreduce.evaluate.fidelity import Best, LedgerMaker
 from colreduce.evaluate.held_out import draw
 from colreduce.index import Index
 from colreduce.index.ledger import LEDGER, kept_ledger
 from colreduce.index.making import Making
 from colreduce.ragged import Ragged
-from colreduce.store import Unfinished, unfinished
+from colreduce.store import Staging, Unfinished, unfinished
 from colreduce.store.creation import require_vacant
+from colreduce_indexer.executors.base import WATCHED, Executor, Job, Made, Work
+from colreduce_indexer.executors.inline import Inline
 from colreduce_indexer.plan import (
     ASKING,
     BLOCKS,
@@ -38,11 +39,8 @@ from colreduce_indexer.plan import (
 from colreduce_indexer.progress import Meter, Silence, Teller
 from colreduce_indexer.rejects import Rejects
 from colreduce_indexer.sources import Source
-from colreduce_indexer.stages import Clock, Window, ahead, encoded, reduced, windows
+from colreduce_indexer.stages import Clock, ahead, encoded, windows
 from colreduce_indexer.survey import Survey, survey
-
-# Where what a ledger needs of a piece lies among the piece's arrays.
-WATCHED = "ledger."
 
 # The generation in which a built index appears.
 SHOWN = 1
@@ -85,10 +83,12 @@ def build(
     encoder: Encoder | None = None,
     rejects_file: Path | None = None,
     teller: Teller = SILENCE,
+    executor: Executor | None = None,
 ) -> Built:
     """Build an index of a source in a new folder, or go on with the build that was begun there.
 
     rejects_file  where the records that were left out are told; beside the folder if not given
+    executor      who makes the pieces; this process if nobody is given
     """
     begun = find_begun(out, settings.resume)
     clock = Clock()
@@ -101,7 +101,12 @@ def build(
         before = len(making.staging.numbers())
         try:
             if not making.index.generation:
-                _make_pieces(making, plan, source, encoder, teller, clock)
+                there = making.staging.numbers()
+                done = sum(map(plan.cuts.size, there))
+                size = sum(map(making.staging.bytes, there))
+                meter = Meter(teller, clock, plan.cuts, done, size)
+                job = _job(making, plan, encoder)
+                _make_pieces(making, plan, source, executor or Inline(), job, meter)
                 _publish(making, plan, teller, clock)
             _measure(making, plan, settings.seed, clock)
             making.staging.clear()
@@ -223,68 +228,39 @@ def _kept(making: Making, plan: Plan) -> str:
 
 
 def _make_pieces(
-    making: Making,
-    plan: Plan,
-    source: Source,
-    encoder: Encoder | None,
-    teller: Teller,
-    clock: Clock,
+    making: Making, plan: Plan, source: Source, executor: Executor, job: Job, meter: Meter
 ) -> None:
-    """Make every piece that is not there yet."""
+    """Let every piece be made that is not there yet, and keep what comes."""
     cuts, staging = plan.cuts, making.staging
-    there = staging.numbers()
-    missing = [number for number in range(cuts.pieces) if number not in set(there)]
-    done = sum(map(cuts.size, there))
-    meter = Meter(teller, clock, cuts, done, sum(map(staging.bytes, there)))
+    there = set(staging.numbers())
+    missing = [number for number in range(cuts.pieces) if number not in there]
     best = None if plan.asking is None else Best.none(making.index.recipe, plan.asking)
-    with ExitStack() as threads:
-        read = threads.enter_context(
-            ahead(lambda: windows(source, cuts, missing, plan.rejected, clock))
-        )
-        given = threads.enter_context(
-            ahead(lambda: encoded(read, encoder, plan.batch_size, making.index.dim, clock))
-        )
-        passed = threads.enter_context(ahead(lambda: reduced(given, making.index.pipeline, clock)))
-        for number in missing:
-            teller.event("piece begun", {"piece": number})
-            found = _make_piece(making, plan, number, passed, meter)
-            if best is not None and found is not None:
-                best = best.followed_by(found)
+    with (
+        ahead(lambda: windows(source, cuts, missing, plan.rejected, meter.clock)) as stream,
+        closing(executor.made(job, stream, meter)) as pieces,
+    ):
+        for made in pieces:
+            if not _keep(staging, made, meter.clock):
+                continue
+            if best is not None and made.best is not None:
+                best = best.followed_by(made.best)
                 meter.loss = best.loss
-            meter.piece(number, staging.bytes(number))
+            meter.piece(made.number, staging.bytes(made.number))
+    staging.sweep()
 
 
-def _make_piece(
-    making: Making, plan: Plan, number: int, stream: Iterator[Window], meter: Meter
-) -> Best | None:
-    """Write one piece, with what a ledger needs of it; return that."""
-    first = number * plan.cuts.piece
-    watch = None
-    if plan.asking is not None:
-        watch = RunWatch(making.index.pipeline, plan.asking, first)
-    clock, best = meter.clock, None
-    with making.piece(number, first, watch) as builder:
-        for window in stream:
-            assert window.passed is not None
-            some = window.documents
-            with clock.running("write"):
-                texts: Sequence[str | None] = some.texts or [None] * len(some)
-                builder.take(some.ids, window.passed, texts, some.metadata)
-            meter.window(window)
-            if window.last:
-                break
-        if watch is not None:
-            best = watch.finish()
-            for name, array in best.arrays().items():
-                builder.writer.append(WATCHED + name, array)
-        started = perf_counter()
-    clock.add("write", perf_counter() - started)
-    apart = {"first_stage": builder.seconds["first_stage"]}
-    apart["ledger"] = 0.0 if watch is None else watch.seconds
-    for stage, seconds in apart.items():
-        clock.add(stage, seconds)
-        clock.add("write", -seconds)
-    return best
+def _job(making: Making, plan: Plan, encoder: Encoder | None) -> Job:
+    work = Work(making.config, making.index.pipeline, plan.asking, plan.batch_size, plan.cuts.piece)
+    return Job(work, encoder, making.bench, making.segments)
+
+
+def _keep(staging: Staging, made: Made, clock: Clock) -> bool:
+    """Keep a piece; False if it is there already, because two have made it."""
+    with clock.running("write"):
+        if made.files is not None:
+            return staging.receive(made.number, made.files, made.sha256)
+        assert made.folder is not None, "a piece lies in a folder, or its files have come along"
+        return staging.take(made.number, made.folder, made.sha256)
 
 
 def _publish(making: Making, plan: Plan, teller: Teller, clock: Clock) -> None:

@@ -62,8 +62,17 @@ class Meter:
 
     def window(self, window: Window) -> None:
         """Count documents that were written."""
-        self.documents += len(window.documents)
-        self.vectors += 0 if window.vectors is None else len(window.vectors.tokens)
+        vectors = 0 if window.vectors is None else len(window.vectors.tokens)
+        self.advanced(len(window.documents), vectors)
+
+    def begun_piece(self, number: int) -> None:
+        """Tell that somebody begins to make a piece."""
+        self.teller.event("piece begun", {"piece": number})
+
+    def advanced(self, documents: int, vectors: int) -> None:
+        """Count documents that were written, and their vectors as encoded."""
+        self.documents += documents
+        self.vectors += vectors
         whole = self.done + self.documents >= self.cuts.documents
         if whole or perf_counter() - self._told >= PAUSE:
             self._told = perf_counter()
