@@ -100,6 +100,9 @@ def _show(screen: Screen, about: dict[str, Any]) -> None:
         ("seed", str(about["seed"])),
         ("built with", versions),
     ]
+    if ran := about["notes"].get("ran_on"):
+        stages = ", ".join(f"{stage} {where}" for stage, where in ran["stages"].items())
+        facts.append(("ran on", f"{ran['device']}: {stages}"))
     screen.table(["", ""], facts)
     if about["documents"]:
         screen.heading("Bytes")

@@ -12,7 +12,7 @@ import torch
 from colreduce.errors import BadInput
 from colreduce.index import limits
 from colreduce.index.build import SegmentBuilder, Watch
-from colreduce.index.loading import learned
+from colreduce.index.loading import learned, places
 from colreduce.index.sample import Keeper
 from colreduce.ragged import Ragged
 from colreduce.store import Store
@@ -123,7 +123,7 @@ class Batch:
         models = None
         if not self._index.view.snapshot.models:
             models = learned(self._index.pipeline)
-        self._store.commit(writers, models=models)
+        self._store.commit(writers, models=models, notes=places(self._index.pipeline))
         self._builders = []
         self._index.refresh()
 

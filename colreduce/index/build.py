@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from colreduce.candidates.base import Builder, Documents, FirstStage
+from colreduce.device import CPU
 from colreduce.index.limits import MAX_DOCUMENT_TOKENS
 from colreduce.index.sample import Keeper
 from colreduce.pipeline import Passed, Pipeline
@@ -58,6 +59,7 @@ class SegmentBuilder:
             for key, method in pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         }
+        self._on_device = {key for key, method in pipeline.recipe.keyed() if method.on_device}
 
     def add(
         self,
@@ -92,12 +94,16 @@ class SegmentBuilder:
             self._add_grid(batch)
         started = perf_counter()
         documents = Documents(passed.unreduced, left.batch, texts)
+        if self.pipeline.device != CPU:
+            passed = passed.to(CPU)
+        moved = Documents(passed.unreduced, passed.left.batch, texts)
         for key, builder in self._builders.items():
-            for name, part in builder.add(documents).items():
+            some = documents if key in self._on_device else moved
+            for name, part in builder.add(some).items():
                 self.writer.append(f"{FIRST}{key}.{name}", part)
         self.seconds["first_stage"] += perf_counter() - started
         if self._keeper is not None:
-            self._keeper.add(ids, batch)
+            self._keeper.add(ids, passed.batch)
         if self._watch is not None:
             self._watch(ids, passed)
 

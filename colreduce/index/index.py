@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from colreduce.device import CPU
+from colreduce.device import chosen as on_device
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, NotFound
 from colreduce.filters import Filter
@@ -38,16 +40,17 @@ class Index:
     and keeps it until `close`.
     """
 
-    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+    def __init__(self, store: Store, encoder: Encoder | None, device: str = CPU) -> None:
         self._store = store
         self._encoder = encoder
+        self._device = device
         self._guard = threading.Lock()
         self._founding = threading.RLock()  # held while the first documents arrive
         self._showing = threading.Lock()  # held while a newer view takes the place of an older
         self.upkeep = Upkeep(store, self.merge)
         self.recipe = Recipe.from_dict(store.config["recipe"])
         self.dim = int(store.config["dim"])
-        self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
+        self._pipeline = stored_pipeline(self.recipe, self._store.snapshot()).on(device)
         self._view = self._open_view(None)
 
     @classmethod
@@ -74,7 +77,7 @@ class Index:
         keep_sample       keep some documents' vectors, so that quality can be measured again;
                           when left out, under the same condition
         """
-        chosen = Recipe.parse(recipe)
+        chosen, where = Recipe.parse(recipe), on_device(device)
         loaded = new_encoder(encoder, dim, device)
         width = loaded.dim if loaded is not None else dim
         config = founding(
@@ -86,7 +89,7 @@ class Index:
             store_assignment=store_assignment,
             keep_sample=keep_sample,
         )
-        return cls(Store.create(Path(path), config), loaded)
+        return cls(Store.create(Path(path), config), loaded, where)
 
     @classmethod
     def open(
@@ -102,12 +105,13 @@ class Index:
         The encoder is loaded when the first text is searched or added, from where the index was
         built with, unless one is given here. It must be the model the index was built with.
         """
+        where = on_device(device)
         store = Store.open(Path(path), verify=verify)
         try:
             loaded = None if encoder is None else load_encoder(encoder, device=device)
             if loaded is not None:
                 check_identity(store.config.get("encoder"), loaded)
-            return cls(store, loaded)
+            return cls(store, loaded, where)
         except BaseException:
             store.close()
             raise
@@ -164,11 +168,13 @@ class Index:
         limits.check_documents(sample, self.dim, [f"sample {i}" for i in range(len(sample))])
         known = self._encoder.vocabulary if self._encoder is not None else None
         seed = int(self._store.config["seed"])
-        self._pipeline = Pipeline.fit(self.recipe, sample, texts, seed=seed, vocabulary=known)
+        self._pipeline = Pipeline.fit(
+            self.recipe, sample, texts, seed=seed, vocabulary=known, device=self._device
+        )
 
     def forget(self) -> None:
         """Undo a `fit` whose documents never arrived."""
-        self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
+        self._pipeline = stored_pipeline(self.recipe, self._store.snapshot()).on(self._device)
 
     def add(
         self,
@@ -381,7 +387,7 @@ class Index:
     def _open_view(self, before: View | None) -> View:
         snapshot = self._store.snapshot()
         if snapshot.segments and not self._pipeline.states:
-            self._pipeline = stored_pipeline(self.recipe, self._store.snapshot())
+            self._pipeline = stored_pipeline(self.recipe, snapshot).on(self._device)
         asks = self.recipe.reranker.candidates == AUTO
         self._usual = usual_candidates(self.recipe, kept_ledger(snapshot) if asks else None)
         return View(snapshot, self._pipeline, before)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from colreduce.device import CPU
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput
 from colreduce.index.identity import check_identity
@@ -40,6 +41,14 @@ def learned(pipeline: Pipeline) -> dict[str, dict[str, NDArray[Any]]]:
         for key, state in pipeline.states.items()
         if state
     }
+
+
+def places(pipeline: Pipeline) -> dict[str, Any]:
+    """Return what an index notes of where its documents passed the stages: nothing of a CPU."""
+    if pipeline.device == CPU:
+        return {}
+    name = torch.cuda.get_device_name(pipeline.device)
+    return {"ran_on": {"device": name, "stages": pipeline.places()}}
 
 
 def new_encoder(encoder: Any, dim: int | None, device: str) -> Encoder | None:
