@@ -9,7 +9,7 @@ them beside each piece, and takes them in again in the place of the documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import Any
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.evaluate import drift
-from colreduce.evaluate.held_out import SENTENCES, Asking
+from colreduce.evaluate.held_out import GIVEN, JUDGED, SENTENCES, Asking
 from colreduce.evaluate.ledger import StageRanker
 from colreduce.evaluate.levels import level_names
+from colreduce.evaluate.metrics import scored
 from colreduce.evaluate.rows import AGREEMENT
 from colreduce.evaluate.scoring import overlaps
 from colreduce.evaluate.statistics import LEVEL, Interval, bootstrap_columns
@@ -34,10 +35,18 @@ from colreduce.recipe import Recipe
 FORMAT = 1
 DEPTH = 10
 
+# What stages are worth by judgements, where there are any.
+METRICS = ("nDCG@10", "R@10")
+
+# The row of no document.
+NOWHERE = -1
+
 # A stage that loses less than this of the main measure is not blamed.
 NOTHING = 1e-9
 
 TRUST = {
+    JUDGED: "",
+    GIVEN: "",
     SENTENCES: "drawn from documents; real queries differ, and `colreduce evaluate` with your own "
     "queries and judgements is the better judge",
 }
@@ -145,7 +154,7 @@ class LedgerMaker:
         started = perf_counter()
         exact = _found(self._best.rows[0], self._best.scores[0])
         kinds = level_names(self._index.recipe)
-        kept = [overlaps(rows, exact) for rows in self._best.rows]
+        found = [_found(*level) for level in zip(self._best.rows, self._best.scores, strict=True)]
         followed = self._best.followed
         errors: list[NDArray[np.float64] | None] = [
             _errors(level, followed[0]) for level in followed
@@ -155,9 +164,10 @@ class LedgerMaker:
         recipe = self._index.recipe
         names = [*recipe.first_stages, recipe.fusion] if recipe.fusion else recipe.first_stages
         kinds += [("first_stage", " | ".join(map(str, names))), ("rerank", str(recipe.reranker))]
-        kept += [overlaps(first, exact), overlaps(final, exact)]
+        found += [first, final]
         errors += [None, None]
-        ledger = self._plain(kinds, np.stack(kept, axis=1), errors, seed)
+        kept = {AGREEMENT: np.stack([overlaps(rows, exact) for rows in found], axis=1)}
+        ledger = self._plain(kinds, {**self._judged(found), **kept}, errors, seed)
         ledger["candidates"] = curve
         again = drift.measure(self._index)
         arrays: dict[str, NDArray[Any]] = {}
@@ -199,30 +209,51 @@ class LedgerMaker:
             asking.vectors.unpack(), asking.texts, asking.sources, strict=True
         ):
             query = self._index.pipeline.asked(vectors, text)
-            yield Asked(query, DEPTH + 1, candidates), self._index.view.row_of(source)
+            there = self._index.view.snapshot.find(source) is not None
+            hidden = self._index.view.row_of(source) if there else NOWHERE
+            yield Asked(query, DEPTH + 1, candidates), hidden
+
+    def _judged(
+        self, found: Sequence[Sequence[NDArray[np.int64]]]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return what every stage's best are worth by the judgements: [queries, stages]."""
+        if not self._asking.grades:
+            return {}
+        names = [str(number) for number in range(len(self._asking))]
+        qrels = {name: dict(told) for name, told in zip(names, self._asking.grades, strict=True)}
+        id_of = self._index.view.id_of
+        columns: dict[str, list[list[float]]] = {name: [] for name in METRICS}
+        for stage in found:
+            hits = [[(id_of(row), -float(place)) for place, row in enumerate(r)] for r in stage]
+            _, values = scored(METRICS, qrels, dict(zip(names, hits, strict=True)))
+            for name in METRICS:
+                columns[name].append([values[name][one] for one in names])
+        return {name: np.array(rows).T for name, rows in columns.items()}
 
     def _plain(
         self,
         kinds: Sequence[tuple[str, str]],
-        kept: NDArray[np.float64],
+        kept: Mapping[str, NDArray[np.float64]],
         errors: Sequence[NDArray[np.float64] | None],
         seed: int,
     ) -> dict[str, Any]:
-        """Return the ledger; kept [queries, stages] is the overlap with exact search."""
-        lost = -np.diff(kept, axis=1, prepend=kept[:, :1])
-        values, losses = bootstrap_columns(kept, seed), bootstrap_columns(lost, seed)
-        [whole] = bootstrap_columns(kept[:, :1] - kept[:, -1:], seed)
+        """Return the ledger; ``kept`` holds what every stage is worth by the measures."""
+        lost = {name: -np.diff(part, axis=1, prepend=part[:, :1]) for name, part in kept.items()}
+        whole = {name: part[:, :1] - part[:, -1:] for name, part in kept.items()}
+        values = {name: bootstrap_columns(part, seed) for name, part in kept.items()}
+        losses = {name: bootstrap_columns(part, seed) for name, part in lost.items()}
         stages = [
             {
                 "stage": name,
                 "kind": kind,
-                "values": {AGREEMENT: values[number].to_dict()},
-                "lost": {AGREEMENT: losses[number].to_dict()},
+                "values": {one: values[one][number].to_dict() for one in kept},
+                "lost": {one: losses[one][number].to_dict() for one in kept},
                 "score_error": _interval(errors[number], seed),
             }
             for number, (kind, name) in enumerate(kinds)
         ]
-        worst = max(range(len(kinds)), key=lambda number: losses[number].value)
+        main = losses[next(iter(kept))]
+        worst = max(range(len(kinds)), key=lambda number: main[number].value)
         asking = self._asking
         return {
             "format": FORMAT,
@@ -230,10 +261,10 @@ class LedgerMaker:
             "documents": self._seen,
             "queries": {"kind": asking.kind, "count": len(asking)},
             "level": LEVEL,
-            "measures": [AGREEMENT],
+            "measures": list(kept),
             "stages": stages,
-            "lost": {AGREEMENT: whole.to_dict()},
-            "blame": kinds[worst][1] if losses[worst].value > NOTHING else "",
+            "lost": {n: bootstrap_columns(part, seed)[0].to_dict() for n, part in whole.items()},
+            "blame": kinds[worst][1] if main[worst].value > NOTHING else "",
             "trust": TRUST.get(asking.kind, TRUST_IN_SPANS),
         }
 

@@ -1,4 +1,4 @@
-"""Queries that a ledger is measured on when nobody gave any: drawn from the documents themselves.
+"""Queries that a ledger is measured on: given ones, or else drawn from the documents themselves.
 
 A sentence of a document, encoded as a query, asks for what documents like it say; where there are
 only vectors, a run of neighbouring token vectors stands in for it. The document that a query was
@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
 from colreduce.embed import Encoder
+from colreduce.errors import BadInput
+from colreduce.evaluate.beir import BeirFolder, Qrels, read_queries
+from colreduce.evaluate.sample import reservoir
 from colreduce.ragged import Ragged
 
-SENTENCES, SPANS = "sentences", "spans"
+JUDGED, GIVEN, SENTENCES, SPANS = "judged", "given", "sentences", "spans"
+
+# Given queries that are asked at most.
+MOST_GIVEN = 300
 
 # Queries that are drawn: enough to see a loss of a few percent, few enough to cost little.
 QUERIES = 64
@@ -31,15 +38,48 @@ _BETWEEN = re.compile(r"(?<=[.!?])\s+")
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Queries, as text where it is known, each with the id of the document it was drawn from."""
+    """Queries, as text where it is known, each with the id of the document it was drawn from.
+
+    sources  of a query that was given, its own id: as in BEIR, such a document does not count
+    grades   of documents by their ids, for every query; nothing where there are no judgements
+    """
 
     kind: str
     vectors: Ragged
     texts: Sequence[str | None]
     sources: Sequence[str]
+    grades: Sequence[Mapping[str, int]] = ()
 
     def __len__(self) -> int:
         return len(self.sources)
+
+
+def given(path: Path, split: str | None, encoder: Encoder, seed: int) -> Asking:
+    """Read the queries of a JSONL file, or those of a folder in BEIR's layout.
+
+    split  which judgements of the folder count; only judged queries are asked then
+    """
+    queries, qrels = _read(path, split)
+    ids = reservoir([one for one in queries if not qrels or one in qrels], MOST_GIVEN, seed)
+    if not ids:
+        raise BadInput(f"{path} holds no queries", field="queries")
+    texts = [queries[one] for one in ids]
+    grades = [qrels[one] for one in ids] if qrels else []
+    vectors = Ragged.pack(encoder.queries(texts))
+    return Asking(JUDGED if qrels else GIVEN, vectors, texts, ids, grades)
+
+
+def _read(path: Path, split: str | None) -> tuple[dict[str, str], Qrels]:
+    if not path.is_dir():
+        if split is not None:
+            raise BadInput(
+                f"{path} is a file of queries and has no judgements of split {split!r}. "
+                "Give a folder in BEIR's layout, or no split.",
+                field="queries",
+            )
+        return read_queries(path), {}
+    folder = BeirFolder(path)
+    return folder.queries(), {} if split is None else folder.qrels(split)
 
 
 def draw(

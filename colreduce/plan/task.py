@@ -22,13 +22,13 @@ from colreduce.evaluate.beir import QUERIES, BeirFolder, Qrels
 from colreduce.evaluate.build import Corpus
 from colreduce.evaluate.collection import Collection, load_collection
 from colreduce.evaluate.embeddings import Embeddings, EmbeddingStore
+from colreduce.evaluate.held_out import GIVEN as GIVEN
+from colreduce.evaluate.held_out import JUDGED as JUDGED
 from colreduce.evaluate.held_out import draw
 from colreduce.evaluate.progress import Progress
 from colreduce.evaluate.records import Record
 from colreduce.evaluate.sample import reservoir
 from colreduce.ragged import Ragged
-
-JUDGED, GIVEN = "judged", "given"
 
 # With fewer queries than this there is nothing to hold back.
 FEWEST = 8

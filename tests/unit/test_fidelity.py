@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from colreduce import Index, Recipe
-from colreduce.errors import BadParameter
+from colreduce.errors import BadInput, BadParameter
 from colreduce.evaluate.fidelity import LedgerMaker, RunWatch
-from colreduce.evaluate.held_out import MOST, draw
+from colreduce.evaluate.held_out import JUDGED, MOST, Asking, draw, given
 from colreduce.ragged import Ragged
 from tests.hashing_encoder import HashingEncoder
 
@@ -31,11 +31,11 @@ def documents(seed: int = 0) -> Ragged:
     return Ragged.pack(items)
 
 
-def ledger_of(tmp_path: Path, recipe: str) -> tuple[dict, Index]:
+def ledger_of(tmp_path: Path, recipe: str, asking: Asking | None = None) -> tuple[dict, Index]:
     batch, ids = documents(), [f"d{number:03}" for number in range(DOCUMENTS)]
     index = Index.create(tmp_path / "idx", recipe=recipe, dim=DIM)
     index.fit(batch)
-    asking = draw(ids, batch, None, None, seed=1, count=QUERIES)
+    asking = asking or draw(ids, batch, None, None, seed=1, count=QUERIES)
     maker = LedgerMaker(index, asking)
     for run in (slice(0, 50), slice(50, 70), slice(70, DOCUMENTS)):
         watch = RunWatch(index.pipeline, asking, run.start)
@@ -188,3 +188,39 @@ def test_a_word_that_is_no_number_of_candidates_is_refused():
     with pytest.raises(BadParameter, match="wanted a number or auto"):
         Recipe.parse('maxsim(candidates="many")')
     assert str(Recipe.parse('maxsim(candidates="auto")')).endswith('maxsim(candidates="auto")')
+
+
+def test_with_judgements_the_ledger_tells_what_they_say(tmp_path):
+    batch = documents()
+    # A query is the first tokens of a document, which is its answer: exact search puts it first.
+    queries = Ragged.pack([item[:8] for item in batch.unpack()[:QUERIES]])
+    grades = [{f"d{number:03}": 1, "not there": 1} for number in range(QUERIES)]
+    names = [f"q{number}" for number in range(QUERIES)]
+    asking = Asking(JUDGED, queries, [None] * QUERIES, names, grades)
+    ledger, _ = ledger_of(tmp_path, "truncate(dim=1) | int8 | exhaustive", asking)
+    assert ledger["measures"] == ["nDCG@10", "R@10", "agreement@10"]
+    exact, short, *_ = ledger["stages"]
+    assert exact["values"]["R@10"]["value"] == 0.5  # one of two that are judged
+    assert exact["values"]["nDCG@10"]["value"] == pytest.approx(1 / (1 + 1 / np.log2(3)))
+    assert short["values"]["nDCG@10"]["value"] < exact["values"]["nDCG@10"]["value"]
+    assert ledger["blame"] == "truncate(dim=1)"
+    assert ledger["trust"] == ""
+    for name in ledger["measures"]:
+        lost = sum(stage["lost"][name]["value"] for stage in ledger["stages"])
+        assert lost == pytest.approx(ledger["lost"][name]["value"])
+
+
+def test_given_queries_are_read_with_their_judgements(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    lines = [f'{{"_id": "q{n}", "text": "words of query {n}"}}' for n in range(3)]
+    (tmp_path / "queries.jsonl").write_text("\n".join(lines))
+    judged = "query-id\tcorpus-id\tscore\nq0\td1\t2\nq2\td0\t1\n"
+    (tmp_path / "qrels" / "dev.tsv").write_text(judged)
+    encoder = HashingEncoder()
+    plain = given(tmp_path / "queries.jsonl", None, encoder, seed=0)
+    assert (plain.kind, plain.sources, list(plain.grades)) == ("given", ["q0", "q1", "q2"], [])
+    asked = given(tmp_path, "dev", encoder, seed=0)
+    assert (asked.kind, asked.sources) == ("judged", ["q0", "q2"])
+    assert asked.grades == [{"d1": 2}, {"d0": 1}]
+    with pytest.raises(BadInput, match="no judgements of split 'dev'"):
+        given(tmp_path / "queries.jsonl", "dev", encoder, seed=0)
