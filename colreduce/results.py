@@ -21,12 +21,13 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A stored document as it can be had back."""
+    """A stored document as it can be had back; ``picture`` is a page's, small and as WebP."""
 
     id: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
     text: str | None = None
     vectors: Tensor | None = None
+    picture: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,8 @@ SHADES = ((0.66, "bold black on bright_yellow"), (0.33, "black on yellow"), (0.0
     "--image",
     metavar="FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="With --html: the picture of the page that the document is, PNG or JPEG.",
+    help="With --html: the picture of the page that the document is, PNG, JPEG or WebP.  "
+    "[default: the small one that the index keeps]",
 )
 @click.option(
     "--encoder",
@@ -80,8 +81,9 @@ def explain(
     query: Any = one_query(query_vectors) if query_vectors is not None else text
     with Index.open(folder, encoder=encoder, device=shared.device) as index:
         found = index.explain(query, id)
+        [stored] = index.get([id], pictures=True)
     if html is not None:
-        write(html, explanation_page(found, None if image is None else image.read_bytes()))
+        write(html, explanation_page(found, image.read_bytes() if image else stored.picture))
     if shared.screen.as_json:
         shared.screen.document({"format": 1, **found.to_dict()})
         return

@@ -107,7 +107,8 @@ def show_bytes(screen: Screen, about: Mapping[str, Any]) -> None:
     ]
     rows.append(("all that a search needs", *_row(each["total"], sums["total"], raw)))
     rows.append(("raw fp32 vectors", *_row(raw, raw * documents, raw)))
-    kept = {"texts": "to be shown", "assignment": "to explain", "sample": "to measure again"}
+    kept = {"texts": "to be shown", "pictures": "to be shown", "assignment": "to explain"}
+    kept |= {"sample": "to measure again"}
     for name, why in kept.items():
         if sums.get(name):
             rows.append((f"{name} (kept {why})", *_row(each[name], sums[name], raw)))

@@ -7,6 +7,7 @@ in words. A page is a place in a file; its picture is drawn when it is wanted an
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import threading
@@ -63,6 +64,21 @@ class Page:
     def __str__(self) -> str:
         return f"{self.file} page {self.number}"
 
+    def digest(self) -> str:
+        """Return what tells it from other pages, and from itself when its file has changed."""
+        try:
+            about = self.file.stat()
+            return f"{_sha256(self.file, about.st_size, about.st_mtime_ns)} {self.number}"
+        except OSError as error:
+            raise BadData(f"cannot read {self.file}: {error.strerror or error}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _sha256(path: Path, size: int, time: int) -> str:
+    """Return the digest of a file, which its pages ask for one after the other."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -86,15 +102,6 @@ def is_page_file(path: Path) -> bool:
 def page_files(folder: Path) -> list[Path]:
     """Return all files of pages in a folder and in those inside it, by name."""
     return sorted(path for path in folder.rglob("*") if is_page_file(path) and path.is_file())
-
-
-def sha256(path: Path) -> str:
-    """Return the digest of a file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadData(f"cannot read {path}: {error.strerror or error}") from error
 
 
 class PageFile:
@@ -170,14 +177,15 @@ def recorded_page(metadata: Mapping[str, Any], folder: Path) -> Page | None:
 
     The name is that of a file in the folder of the corpus or in one inside it, and no other.
     """
-    name = metadata.get("image")
-    if not isinstance(name, str) or not name:
+    name, number = metadata.get("image"), metadata.get("page", 1)
+    if not isinstance(name, str) or not name or not isinstance(number, int) or number < 1:
         return None
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        raise BadData(f"the picture {name!r} is no file in {folder}")
-    number = metadata.get("page", 1)
-    return Page(path, number if isinstance(number, int) and number > 0 else 1)
+    try:
+        path = (folder / name).resolve()
+        inside = path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+    return Page(path, number) if inside and is_page_file(path) else None
 
 
 class _Pdf:

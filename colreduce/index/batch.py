@@ -35,6 +35,7 @@ class Encoded:
     vectors: Ragged
     texts: Sequence[str | None]
     metadata: Sequence[Mapping[str, Any]] | None
+    pictures: Sequence[bytes] | None = None
 
     def take(self, rows: Sequence[int]) -> Encoded:
         """Return some of the documents."""
@@ -42,7 +43,9 @@ class Encoded:
             return self
         told = None if self.metadata is None else [self.metadata[row] for row in rows]
         ids, texts = [self.ids[row] for row in rows], [self.texts[row] for row in rows]
-        return Encoded(ids, self.vectors.take(torch.tensor(rows, dtype=torch.long)), texts, told)
+        shown = None if self.pictures is None else [self.pictures[row] for row in rows]
+        vectors = self.vectors.take(torch.tensor(rows, dtype=torch.long))
+        return Encoded(ids, vectors, texts, told, shown)
 
 
 def joined(parts: Sequence[Encoded]) -> Iterator[Encoded]:
@@ -53,11 +56,14 @@ def joined(parts: Sequence[Encoded]) -> Iterator[Encoded]:
             yield same[0]
             continue
         told: list[Mapping[str, Any]] = []
+        shown: list[bytes] = []
         for part in same:
             told += [{}] * len(part.ids) if part.metadata is None else part.metadata
+            shown += [b""] * len(part.ids) if part.pictures is None else part.pictures
         ids = [one for part in same for one in part.ids]
         texts = [text for part in same for text in part.texts]
-        yield Encoded(ids, Ragged.concat([part.vectors for part in same]), texts, told)
+        vectors = Ragged.concat([part.vectors for part in same])
+        yield Encoded(ids, vectors, texts, told, shown if any(shown) else None)
 
 
 class Batch:
@@ -81,10 +87,14 @@ class Batch:
         *,
         embeddings: Sequence[Any] | Ragged | None = None,
         metadata: Sequence[Mapping[str, Any]] | None = None,
+        pictures: Sequence[bytes] | None = None,
     ) -> None:
-        """Take in documents as `Index.add` does."""
+        """Take in documents as `Index.add` does.
+
+        pictures  a small WebP, PNG or JPEG picture of each, to be shown
+        """
         self._require_new(ids)
-        for part in encoded(self._index, ids, documents, embeddings, metadata):
+        for part in encoded(self._index, ids, documents, embeddings, metadata, pictures):
             self.put(part)
         self._ids.update(ids)
 
@@ -99,7 +109,8 @@ class Batch:
         if not self._builders or self._open_documents >= SEGMENT_DOCUMENTS:
             self._builders.append(self._builder())
             self._open_documents = 0
-        self._builders[-1].add(part.ids, part.vectors, part.texts, part.metadata)
+        builder = self._builders[-1]
+        builder.add(part.ids, part.vectors, part.texts, part.metadata, part.pictures)
         self._open_documents += len(part.ids)
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -146,6 +157,7 @@ class Batch:
             assignment=config["store_assignment"],
             watch=self._watch,
             keeper=Keeper(before) if config.get("keep_sample") else None,
+            pictures=bool(config.get("store_pictures")),
         )
 
     def _require_new(self, ids: Sequence[str]) -> None:
@@ -161,6 +173,7 @@ def encoded(
     documents: Sequence[str] | None,
     embeddings: Sequence[Any] | Ragged | None,
     metadata: Sequence[Mapping[str, Any]] | None,
+    pictures: Sequence[bytes] | None = None,
 ) -> Iterator[Encoded]:
     """Check what `Index.add` is given, encode texts, and yield it part by part."""
     limits.check_ids(ids)
@@ -171,7 +184,9 @@ def encoded(
         part = slice(start, start + len(vectors))
         limits.check_documents(vectors, index.dim, ids[part])
         texts = list(documents[part]) if documents is not None else [None] * len(vectors)
-        yield Encoded(ids[part], vectors, texts, metadata[part] if metadata is not None else None)
+        told = metadata[part] if metadata is not None else None
+        shown = pictures[part] if pictures is not None else None
+        yield Encoded(ids[part], vectors, texts, told, shown)
         start = part.stop
 
 

@@ -15,10 +15,11 @@ from colreduce.index.limits import MAX_DOCUMENT_TOKENS
 from colreduce.index.sample import Keeper
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
-from colreduce.store import SegmentWriter
+from colreduce.store import Segment, SegmentWriter
 
 LENGTHS, ORIGINAL = "lengths", "original_lengths"
 ASSIGNMENT, GRID = "assignment", "grid"
+PICTURES, PICTURE_SIZES = "pictures", "picture_sizes"
 CODES, FIRST = "codes.", "first."
 
 # Told of documents as every stage left them: their ids, and what the pipeline kept.
@@ -44,14 +45,15 @@ class SegmentBuilder:
         assignment: bool,
         watch: Watch | None = None,
         keeper: Keeper | None = None,
+        pictures: bool = False,
     ) -> None:
         self.pipeline = pipeline
         self.writer: SegmentWriter = bench.begin()
         self.seconds = {"reduce": 0.0, "first_stage": 0.0}
         self._texts = texts
-        # Where nothing is reduced, every token is its own vector.
-        self._assignment = assignment and bool(pipeline.recipe.reducers)
+        self._explained = assignment
         self._grids = False
+        self._pictures = pictures
         self._watch = watch
         self._keeper = keeper
         self._builders: dict[str, Builder] = {
@@ -67,12 +69,13 @@ class SegmentBuilder:
         batch: Ragged,
         texts: Sequence[str | None],
         metadata: Sequence[Mapping[str, Any]] | None,
+        pictures: Sequence[bytes] | None = None,
     ) -> None:
         """Take in encoded documents."""
         started = perf_counter()
         passed = self.pipeline.passed(batch)
         self.seconds["reduce"] += perf_counter() - started
-        self.take(ids, passed, texts, metadata)
+        self.take(ids, passed, texts, metadata, pictures)
 
     def take(
         self,
@@ -80,8 +83,12 @@ class SegmentBuilder:
         passed: Passed,
         texts: Sequence[str | None],
         metadata: Sequence[Mapping[str, Any]] | None,
+        pictures: Sequence[bytes] | None = None,
     ) -> None:
-        """Take in documents that have been through the pipeline."""
+        """Take in documents that have been through the pipeline.
+
+        pictures  a small picture of each, to be shown
+        """
         batch, left = passed.batch, passed.left
         known = self._texts and any(text is not None for text in texts)
         self.writer.add(ids, metadata, texts if known else None)
@@ -89,9 +96,13 @@ class SegmentBuilder:
         self.writer.append(ORIGINAL, _counts(batch.lengths), per="document")
         for name, rows in passed.codes.items():
             self.writer.append(CODES + name, _array(rows), per=LENGTHS)
-        if self._assignment:
+        # Where nothing is reduced, every token is its own vector.
+        if self._explained and self.pipeline.recipe.reducers:
             self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"), per=ORIGINAL)
+        if self._explained:
             self._add_grid(batch)
+        if self._pictures:
+            self._add_pictures(pictures or [b""] * len(ids))
         started = perf_counter()
         documents = Documents(passed.unreduced, left.batch, texts)
         if self.pipeline.device != CPU:
@@ -117,6 +128,12 @@ class SegmentBuilder:
             self.writer.append(GRID, np.zeros((before, 3), "<u2"), per="document")
         grid = batch.lengths.new_zeros(len(batch), 3) if batch.grid is None else batch.grid
         self.writer.append(GRID, _array(grid).astype("<u2"), per="document")
+
+    def _add_pictures(self, pictures: Sequence[bytes]) -> None:
+        """Keep the pictures end to end, as bytes; nothing for what has none."""
+        sizes = np.array([len(one) for one in pictures], "<u4")
+        self.writer.append(PICTURE_SIZES, sizes, per="document")
+        self.writer.append(PICTURES, np.frombuffer(b"".join(pictures), "|u1"), per=PICTURE_SIZES)
 
     def finish(self) -> SegmentWriter:
         """Write the first stages' files; the segment is then ready to be committed."""
@@ -147,3 +164,12 @@ def _array(rows: Tensor) -> np.ndarray[Any, Any]:
     """Return a tensor as a contiguous array in the byte order of the files."""
     array = np.ascontiguousarray(rows.detach().cpu().numpy())
     return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def picture_of(segment: Segment, row: int) -> bytes | None:
+    """Return the picture that is kept of a document; None where there is none."""
+    sizes = segment.arrays.get(PICTURE_SIZES)
+    if sizes is None or not sizes[row]:
+        return None
+    start = int(sizes[:row].sum(dtype=np.int64))
+    return bytes(segment.arrays[PICTURES][start : start + int(sizes[row])])

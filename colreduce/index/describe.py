@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from colreduce.index.build import ASSIGNMENT, CODES, FIRST, GRID, LENGTHS, ORIGINAL
+from colreduce.index.build import (
+    ASSIGNMENT,
+    CODES,
+    FIRST,
+    GRID,
+    LENGTHS,
+    ORIGINAL,
+    PICTURE_SIZES,
+    PICTURES,
+)
 from colreduce.index.ledger import kept_ledger, ledger_bytes
 from colreduce.index.sample import FILE as SAMPLE_FILE
 from colreduce.index.search import View
@@ -52,13 +61,15 @@ def bytes_by_part(store: Store, view: View) -> dict[str, int]:
     """
     parts = dict.fromkeys(("vectors", "first_stage", "catalogue", "models"), 0)
     ledger = ledger_bytes(view.snapshot)
-    apart = {"texts": 0, "assignment": 0, "sample": 0, "ledger": ledger}
+    apart = {"texts": 0, "assignment": 0, "pictures": 0, "sample": 0, "ledger": ledger}
     for segment in view.snapshot.segments:
         for name, size in segment.bytes.items():
             if name.startswith(FIRST):
                 parts["first_stage"] += size
             elif name.startswith((ASSIGNMENT, GRID)):
                 apart["assignment"] += size
+            elif name.startswith((PICTURES, PICTURE_SIZES)):
+                apart["pictures"] += size
             elif name == SAMPLE_FILE:
                 apart["sample"] += size
             elif name.startswith((CODES, LENGTHS)):

@@ -66,7 +66,8 @@ def explain(index: Explained, query: str | Any, one: str) -> Explanation:
     asked = _Asked.of(index, pipeline, query)
     read, why_not = _read_again(index, stored)
     traced = _trace(pipeline, stored, read, why_not, one)
-    notes = [*asked.notes, *([why_not] if why_not and stored.text is not None else [])]
+    told = bool(why_not) and stored.text is not None and stored.grid is None
+    notes = [*asked.notes, *([why_not] if told else [])]
     if isinstance(pipeline.recipe.reranker, Unranked):
         notes.append("this recipe ranks by its first stage; the score here is the exact one")
     products = pipeline.similarities(asked.vectors, stored.codes)
@@ -153,6 +154,8 @@ class _Asked:
 
 def _read_again(index: Explained, stored: _Stored) -> tuple[Reading | None, str]:
     """Encode a document's text again; return what was read, or why there is nothing to show."""
+    if stored.grid is not None:
+        return None, "it is a page, which is not drawn again"
     if stored.text is None:
         return None, "the index holds no text of this document"
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from colreduce.embed import Encoder
+from colreduce.embed import Encoder, reads_pages
 from colreduce.errors import ModelMismatch
 from colreduce.libraries import installed
 from colreduce.recipe import Recipe
@@ -37,14 +37,17 @@ def founding(
     *,
     store_assignment: bool | None,
     keep_sample: bool | None,
+    store_pictures: bool | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
     """Return what is fixed when an index is created: ``settings``, and what made it.
 
     Assignments and a sample of vectors are kept, if nobody says, where texts cannot be encoded
-    again to find them out.
+    again to find them out. Pages cannot; they have pictures that are kept.
     """
-    forgets = encoder is None or not settings["store_texts"]
+    paged = encoder is not None and reads_pages(encoder)
+    kept = paged if store_pictures is None else store_pictures
+    forgets = encoder is None or paged or not settings["store_texts"]
     return {
         "recipe": recipe.to_dict(),
         "recipe_line": str(recipe),
@@ -53,5 +56,6 @@ def founding(
         "store_assignment": forgets if store_assignment is None else store_assignment,
         "keep_sample": forgets if keep_sample is None else keep_sample,
         "versions": installed(LIBRARIES),
+        **({"store_pictures": True} if kept else {}),
         **settings,
     }

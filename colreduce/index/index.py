@@ -18,7 +18,7 @@ from colreduce.filters import parse as parse_filter
 from colreduce.index import describe, limits
 from colreduce.index.auto import AUTO, usual_candidates
 from colreduce.index.batch import Batch
-from colreduce.index.build import Watch
+from colreduce.index.build import Watch, picture_of
 from colreduce.index.explain import explain
 from colreduce.index.identity import check_identity, founding
 from colreduce.index.ledger import kept_ledger
@@ -65,6 +65,7 @@ class Index:
         store_texts: bool = True,
         store_assignment: bool | None = None,
         keep_sample: bool | None = None,
+        store_pictures: bool | None = None,
         device: str = "auto",
     ) -> Index:
         """Make an empty index in a new folder.
@@ -76,6 +77,7 @@ class Index:
                           when left out, only if texts cannot be encoded again to find that out
         keep_sample       keep some documents' vectors, so that quality can be measured again;
                           when left out, under the same condition
+        store_pictures    keep a small picture of each page; when left out, if pages are encoded
         """
         chosen, where = Recipe.parse(recipe), on_device(device)
         loaded = new_encoder(encoder, dim, device)
@@ -88,6 +90,7 @@ class Index:
             store_texts=store_texts,
             store_assignment=store_assignment,
             keep_sample=keep_sample,
+            store_pictures=store_pictures,
         )
         return cls(Store.create(Path(path), config), loaded, where)
 
@@ -293,7 +296,9 @@ class Index:
         """Return the recipe with what its methods learned."""
         return self._pipeline
 
-    def get(self, ids: Iterable[str], *, vectors: bool = False) -> list[Document]:
+    def get(
+        self, ids: Iterable[str], *, vectors: bool = False, pictures: bool = False
+    ) -> list[Document]:
         """Return stored documents; `NotFound` names an id that is not there."""
         found, view = [], self._view  # another thread may put a newer one in its place
         for one in ids:
@@ -303,7 +308,8 @@ class Index:
             segment = view.snapshot.segments[place[0]]
             stored = view.segments[segment.name].vectors(place[1]) if vectors else None
             text = segment.text(place[1])
-            found.append(Document(one, segment.metadata(place[1]), text, stored))
+            picture = picture_of(segment, place[1]) if pictures else None
+            found.append(Document(one, segment.metadata(place[1]), text, stored, picture))
         return found
 
     def explain(self, query: str | Any, id: str) -> Explanation:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.candidates.base import FirstStage, Parts
-from colreduce.index.build import ASSIGNMENT, FIRST, GRID
+from colreduce.index.build import FIRST, GRID
 from colreduce.index.sample import merge_samples
 from colreduce.index.search import View, parts_of
 from colreduce.store import Segment, SegmentWriter
@@ -63,7 +63,7 @@ class _OneByOne(Sequence[tuple[Parts, NDArray[np.int64]]]):
 def _merge_grids(moved: Sequence[tuple[Segment, NDArray[np.int64]]], writer: SegmentWriter) -> None:
     """Keep the grids of pages where only some of the segments have any; else the store does."""
     known = [GRID in segment.arrays for segment, _ in moved]
-    if all(known) or not any(known) or not all(ASSIGNMENT in one.arrays for one, _ in moved):
+    if all(known) or not any(known):
         return
     for segment, rows in moved:
         grid = segment.arrays.get(GRID)

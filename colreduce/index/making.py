@@ -41,6 +41,7 @@ def piece_builder(
         assignment=config["store_assignment"],
         watch=watch,
         keeper=Keeper(first) if config.get("keep_sample") else None,
+        pictures=bool(config.get("store_pictures")),
     )
 
 

@@ -29,11 +29,15 @@ STYLE = """
 .document span { background: color-mix(in srgb, var(--accent) calc(var(--s) * 55%), var(--page));
   border-radius: 3px; padding: .1rem 0; }
 .document .pruned { background: none; color: var(--quiet); text-decoration: line-through; }
-.patches { display: grid; max-width: 44rem; gap: 1px; background-size: 100% 100%; }
-.patches span { aspect-ratio: 1; outline-offset: -2px;
+.patches { display: grid; max-width: 44rem; gap: 1px; }
+.patches span { outline-offset: -2px;
   background: color-mix(in srgb, var(--accent) calc(var(--s) * 75%), transparent); }
 .patches .pruned { background: repeating-linear-gradient(45deg, var(--rule) 0 1px,
   transparent 1px 5px); }
+.patches.bare span { aspect-ratio: 1; }
+.sheet { position: relative; max-width: 44rem; }
+.sheet img { display: block; width: 100%; border: 1px solid var(--rule); }
+.sheet .patches { position: absolute; inset: 1px; }
 .key { font-size: .9rem; color: var(--quiet); }
 """
 
@@ -75,12 +79,18 @@ def said(found: Explanation, positions: Sequence[int], *, query: bool = False) -
     text = found.query if query else found.text
     if text is not None:
         words = [text[start:end] for start, end in found.spans(positions, query=query)]
-        marks = [_name(tokens[one]) for one in positions if tokens[one].span is None]
-        names = words + marks
+        rest = [one for one in positions if tokens[one].span is None]
     else:
-        names = [_name(tokens[one]) for one in positions]
-    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return " … ".join(names[:NAMED]) + rest
+        words, rest = [], list(positions)
+    if found.grid is not None and not query:
+        # What is no patch of a page is a token of the prompt around it.
+        marks = [_name(tokens[one]) for one in rest if tokens[one].patch is not None]
+        marks += ["the prompt"] if len(marks) < len(rest) else []
+    else:
+        marks = [_name(tokens[one]) for one in rest]
+    names = words + marks
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return " … ".join(names[:NAMED]) + more
 
 
 def _name(token: Token) -> str:
@@ -115,14 +125,15 @@ def _query(found: Explanation) -> Html:
 
 
 def _document(found: Explanation, met: dict[int, float], image: bytes | None) -> Part:
+    if found.grid is not None:
+        words = tag("p", found.text, class_="document", dir="auto") if found.text else None
+        return [_patches(found, found.grid, met, image), words]
     if found.text is not None:
         shown = [
             part if token is None else _token(token, part, met)
             for part, token in pieces(found, found.text)
         ]
         return tag("p", shown, class_="document", dir="auto")
-    if found.grid is not None:
-        return _patches(found, found.grid, met, image)
     return tag(
         "p",
         [[_token(one, _name(one), met), " "] for one in found.tokens],
@@ -163,13 +174,21 @@ def _patches(
         for row in range(grid[0])
         for column in range(grid[1])
     ]
-    look = f"grid-template-columns:repeat({grid[1]},1fr)"
-    if image is not None:
-        kind = "jpeg" if image[:2] == b"\xff\xd8" else "png"
-        data = base64.b64encode(image).decode()
-        look += f";background-image:url(data:image/{kind};base64,{data})"
-    return tag("div", cells, class_="patches", style=look, role="img",
+    look = f"grid-template:repeat({grid[0]},1fr)/repeat({grid[1]},1fr)"
+    over = tag("div", cells, class_="patches" if image else "patches bare", style=look, role="img",
                aria_label=f"a page of {grid[0]} by {grid[1]} patches")  # fmt: skip
+    if image is None:
+        return over
+    data = base64.b64encode(image).decode()
+    return tag("div", tag("img", src=f"data:{_kind(image)};base64,{data}", alt=""), over,
+               class_="sheet")  # fmt: skip
+
+
+def _kind(image: bytes) -> str:
+    """Return what kind of picture this is, by its first bytes."""
+    if image[:4] == b"RIFF":
+        return "image/webp"
+    return "image/jpeg" if image[:2] == b"\xff\xd8" else "image/png"
 
 
 def _shares(found: Explanation) -> Html:

@@ -10,7 +10,7 @@ from typing import TypeAlias
 # What no HTML document may hold, and lone surrogates, which no UTF-8 file can.
 UNFIT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
-VOID = ("br", "meta", "input")
+VOID = ("br", "img", "meta", "input")
 VOID_IN_SVG = ("line", "circle", "rect", "path", "polyline")
 
 

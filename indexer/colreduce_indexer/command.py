@@ -64,6 +64,14 @@ def source_options(function: F) -> F:
                 help="Memory to work in, beside the model and the libraries.",
             ),
             click.option(
+                "--max-pages",
+                type=click.IntRange(min=1),
+                default=5000,
+                show_default=True,
+                metavar="N",
+                help="Pages that one PDF may have; a longer one cannot be used.",
+            ),
+            click.option(
                 "--max-rejects",
                 type=click.IntRange(min=0),
                 default=0,
@@ -124,6 +132,12 @@ def source_options(function: F) -> F:
     "[default: where texts cannot be encoded again]",
 )
 @click.option(
+    "--store-pictures/--no-store-pictures",
+    default=None,
+    help="Keep a small picture of every page, to be shown.  "
+    "[default: where pages are encoded as pictures]",
+)
+@click.option(
     "--ledger/--no-ledger",
     default=None,
     help="Measure what every stage loses, on queries drawn from the documents.  "
@@ -166,15 +180,16 @@ def index(
     encoder: str | None,
     vectors: bool,
     memory: str,
+    max_pages: int,
     rejects: Path | None,
     **settings: Any,
 ) -> None:
     """Build an index of SOURCE in a new folder.
 
     SOURCE is a folder in BEIR's layout, a .jsonl file (packed or not) or a .parquet file of
-    documents with _id and text, a data set of the Hugging Face hub (OWNER/NAME), or with --vectors
-    a .npz, .safetensors or .parquet file of vectors, or a folder of such files. It is read twice
-    and never held in memory.
+    documents with _id and text, a data set of the Hugging Face hub (OWNER/NAME), a folder of PDFs
+    and pictures of pages, or with --vectors a .npz, .safetensors or .parquet file of vectors, or a
+    folder of such files. It is read twice and never held in memory.
 
     The index appears when it is finished. A build that was stopped, by Ctrl-C, a crash or a full
     disk, keeps what it has finished: the same command goes on with it, and the index comes out the
@@ -185,6 +200,7 @@ def index(
       colreduce index scifact/ --out idx --encoder MODEL --recipe small
       colreduce index docs.jsonl.gz --out idx --encoder MODEL --memory 1GB --max-rejects 100
       colreduce index BeIR/scifact:corpus --out idx --encoder MODEL
+      colreduce index reports/ --out idx --encoder vidore/colqwen2-v1.0-hf --recipe "ward | int8"
       colreduce index pages.npz --vectors --out idx --recipe "ward(factor=8) | int8"
       colreduce index wiki.jsonl --out idx --encoder MODEL --ray auto --gpus-per-worker 0.5
     """
@@ -196,18 +212,19 @@ def index(
     from colreduce_indexer.job import build, find_begun
     from colreduce_indexer.plan import Settings
     from colreduce_indexer.sizes import memory as size
-    from colreduce_indexer.sources import open_source
+    from colreduce_indexer.sources import open_source, suited
 
     who = _executor(settings, shared.device)
     asked = Settings(recipe=Recipe.parse(recipe), seed=shared.seed, memory=size(memory), **settings)
     find_begun(out, asked.resume)
-    opened = open_source(source, vectors=vectors)
+    opened = open_source(source, vectors=vectors, most_pages=max_pages)
     loaded = None if none else load_encoder(encoder, device=shared.device)
     if loaded is not None:
         shared.screen.remark(loaded.describe())
     with _told(shared.screen) as teller, _stopping():
+        given = suited(opened, loaded)
         built = build(
-            opened, out, asked, encoder=loaded, rejects_file=rejects, teller=teller, executor=who
+            given, out, asked, encoder=loaded, rejects_file=rejects, teller=teller, executor=who
         )
     _show(shared.screen, built)
 
@@ -222,6 +239,7 @@ def add(
     source: str,
     vectors: bool,
     memory: str,
+    max_pages: int,
     rejects: Path | None,
     **settings: Any,
 ) -> None:
@@ -238,17 +256,18 @@ def add(
     from colreduce_indexer.job import add_all
     from colreduce_indexer.plan import Settings
     from colreduce_indexer.sizes import memory as size
-    from colreduce_indexer.sources import open_source
+    from colreduce_indexer.sources import open_source, suited
 
-    opened = open_source(source, vectors=vectors)
+    opened = open_source(source, vectors=vectors, most_pages=max_pages)
     with Index.open(folder, device=shared.device) as index:
         asked = Settings(recipe=index.recipe, seed=shared.seed, memory=size(memory), **settings)
+        encoder = None if vectors else index.encoder
         with _told(shared.screen) as teller:
             taken = add_all(
                 index,
-                opened,
+                suited(opened, encoder),
                 asked,
-                encoder=None if vectors else index.encoder,
+                encoder=encoder,
                 rejects_file=rejects or folder.with_name(f"{folder.name}.rejects.jsonl"),
                 teller=teller,
             )

@@ -39,7 +39,7 @@ from colreduce_indexer.plan import (
 from colreduce_indexer.progress import Meter, Silence, Teller
 from colreduce_indexer.rejects import Rejects
 from colreduce_indexer.sources import Source
-from colreduce_indexer.stages import Clock, ahead, encoded, windows
+from colreduce_indexer.stages import Clock, ahead, encoded, windows, with_vectors
 from colreduce_indexer.survey import Survey, survey
 
 # The generation in which a built index appears.
@@ -187,11 +187,9 @@ def _survey(source: Source, settings: Settings, rejects_file: Path, teller: Tell
 
 
 def _sample(found: Survey, encoder: Encoder | None, batch_size: int) -> Ragged:
-    sample = found.sample
-    if sample.vectors is not None:
-        return sample.vectors
-    assert encoder is not None, "texts need an encoder"
-    return Ragged.concat(list(encoder.documents(sample.texts or [], batch_size)))
+    vectors = with_vectors(found.sample, encoder, batch_size).vectors
+    assert vectors is not None
+    return vectors
 
 
 def _resumed(
@@ -319,7 +317,13 @@ def add_all(
         )
         for window in given:
             some = window.documents
-            batch.add(some.ids, some.texts, embeddings=window.vectors, metadata=some.metadata)
+            batch.add(
+                some.ids,
+                some.texts,
+                embeddings=window.vectors,
+                metadata=some.metadata,
+                pictures=some.pictures,
+            )
             meter.window(window)
         started = perf_counter()
     return {**clock.seconds, **batch.seconds, "publish": perf_counter() - started}

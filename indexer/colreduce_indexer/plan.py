@@ -52,6 +52,7 @@ class Settings:
     store_texts: bool = True
     store_assignment: bool | None = None
     keep_sample: bool | None = None
+    store_pictures: bool | None = None
     ledger: bool | None = None
     limit: int | None = None
     batch_size: int = 32
@@ -75,6 +76,7 @@ class Settings:
             store_texts=self.store_texts,
             store_assignment=self.store_assignment,
             keep_sample=self.keep_sample,
+            store_pictures=self.store_pictures,
         )
 
 
@@ -208,6 +210,7 @@ def _told(config: Mapping[str, Any]) -> dict[str, Any]:
         "store texts": config["store_texts"],
         "store assignment": config["store_assignment"],
         "keep sample": config.get("keep_sample"),
+        "store pictures": config.get("store_pictures"),
     }
 
 

@@ -11,20 +11,24 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.embed import Encoder
+from colreduce.embed import Encoder, PageEncoder, reads_pages
+from colreduce.embed.pages import drawn, thumbnail
 from colreduce.errors import BadData
 from colreduce.index import limits
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce_indexer.sources import Documents, Source
 from colreduce_indexer.survey import Cutter, accepted, digest_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 T = TypeVar("T")
 
@@ -131,12 +135,29 @@ def encoded(
     for window in stream:
         some = window.documents
         with clock.running("encode"):
-            vectors = some.vectors
-            if vectors is None:
-                assert encoder is not None, "texts need an encoder"
-                vectors = Ragged.concat(list(encoder.documents(some.texts or [], batch_size)))
-            limits.check_documents(vectors, dim, some.ids)
-        yield Window(window.piece, some, window.last, vectors)
+            some = with_vectors(some, encoder, batch_size)
+            assert some.vectors is not None
+            limits.check_documents(some.vectors, dim, some.ids)
+        yield Window(window.piece, some, window.last, some.vectors)
+
+
+def with_vectors(some: Documents, encoder: Encoder | None, batch_size: int) -> Documents:
+    """Encode documents that are not vectors already; pages are drawn for it, and kept small."""
+    if some.vectors is not None:
+        return some
+    assert encoder is not None, "documents need an encoder"
+    if not isinstance(encoder, PageEncoder) or not reads_pages(encoder):
+        vectors = Ragged.concat(list(encoder.documents(some.texts or [], batch_size)))
+        return replace(some, vectors=vectors)
+    small: list[bytes] = []
+
+    def pictures() -> Iterator[Image]:
+        for picture in drawn(page for page in some.pages or () if page is not None):
+            small.append(thumbnail(picture))
+            yield picture
+
+    vectors = Ragged.concat(list(encoder.pages(pictures(), batch_size)))
+    return replace(some, vectors=vectors, pictures=small)
 
 
 def reduced(stream: Iterator[Window], pipeline: Pipeline, clock: Clock) -> Iterator[Window]:

@@ -91,6 +91,8 @@ def digest_of(documents: Documents, digest: Any) -> None:
         told = documents.metadata or [{}] * len(documents)
         lines = zip(documents.ids, documents.texts, told, strict=True)
         digest.update(b"".join(to_json(list(line)) for line in lines))
+    for page in documents.pages or ():
+        digest.update(b"" if page is None else page.digest().encode())
 
 
 class Cutter:

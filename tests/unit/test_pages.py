@@ -161,9 +161,20 @@ def test_a_record_names_a_picture_in_its_own_folder_only(tmp_path: Path):
     )
     assert recorded_page({"title": "no picture"}, inside) is None
     (inside / "link.png").symlink_to(tmp_path / "secret.png")
-    for name in ("../secret.png", str(tmp_path / "secret.png"), "gone.png", "link.png", "images"):
-        with pytest.raises(BadData, match="is no file in"):
-            recorded_page({"image": name}, inside)
+    outside = ("../secret.png", str(tmp_path / "secret.png"), "link.png")
+    for name in (*outside, "gone.png", "images", "http://x/y.png", "a\0b.png", 7):
+        assert recorded_page({"image": name}, inside) is None
+
+
+def test_the_digest_of_a_page_changes_with_its_file(tmp_path: Path):
+    path = tmp_path / "a.png"
+    picture(6, 8, "red").save(path)
+    before = [Page(path, number).digest() for number in (1, 2)]
+    assert before[0] != before[1]
+    picture(6, 8, "blue").save(path)
+    assert Page(path).digest() != before[0]
+    with pytest.raises(BadData, match="cannot read"):
+        Page(tmp_path / "gone.png").digest()
 
 
 def test_files_are_found_in_inner_folders_by_name(tmp_path: Path):

@@ -111,7 +111,7 @@ def make_piece(
             some = window.documents
             with clock.running("write"):
                 texts: Sequence[str | None] = some.texts or [None] * len(some)
-                builder.take(some.ids, window.passed, texts, some.metadata)
+                builder.take(some.ids, window.passed, texts, some.metadata, some.pictures)
             meter.window(window)
             if window.last:
                 break

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from colreduce.embed.pages import Page
 from colreduce.errors import BadInput
 from colreduce.ragged import Ragged
 from colreduce.store.layout import checked_id, checked_metadata
@@ -33,10 +34,12 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """Some documents in their order: texts with metadata, or vectors.
+    """Some documents in their order: texts with metadata, pages, or vectors.
 
-    numbers  the number of each among all records of the source
-    places   where each stands, for people
+    numbers   the number of each among all records of the source
+    places    where each stands, for people
+    pages     where the page is that each of them is; None for what is no page
+    pictures  a thumbnail of each page, once it was drawn
     """
 
     ids: Sequence[str]
@@ -45,6 +48,8 @@ class Documents:
     texts: Sequence[str] | None = None
     metadata: Sequence[Mapping[str, Any]] | None = None
     vectors: Ragged | None = None
+    pages: Sequence[Page | None] | None = None
+    pictures: Sequence[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,7 +68,8 @@ class Documents:
         wanted = rows if isinstance(rows, slice) else torch.tensor(rows, dtype=torch.long)
         vectors = None if self.vectors is None else self.vectors.take(wanted)
         first = (some(self.ids), some(self.numbers), some(self.places))
-        return Documents(*first, some(self.texts), some(self.metadata), vectors)
+        more = (some(self.pages), some(self.pictures))
+        return Documents(*first, some(self.texts), some(self.metadata), vectors, *more)
 
     @staticmethod
     def joined(parts: Sequence[Documents]) -> Documents:
@@ -82,6 +88,8 @@ class Documents:
             all_of("texts"),
             all_of("metadata"),
             Ragged.concat(vectors) if vectors else None,
+            all_of("pages"),
+            all_of("pictures"),
         )
 
 
@@ -111,8 +119,19 @@ class Source(Protocol):
         """Return what shows cheaply whether the source has changed; None if nothing does."""
 
 
+@dataclass(frozen=True, slots=True)
+class PageRecord:
+    """A page that is a document, with the text that its file holds for it."""
+
+    id: str
+    text: str
+    metadata: Mapping[str, Any]
+    page: Page | None
+
+
 def texts_batch(records: Iterable[tuple[int, str, Any]]) -> Batch:
     """Make a batch of (number, place, record or what is wrong with it)."""
+    pages: list[Page | None] = []
     ids: list[str] = []
     numbers, places, texts = [], [], []
     told: list[Mapping[str, Any]] = []
@@ -127,7 +146,9 @@ def texts_batch(records: Iterable[tuple[int, str, Any]]) -> Batch:
         places.append(place)
         texts.append(record.text)
         told.append(record.metadata)
-    return Batch(Documents(ids, numbers, places, texts, told), bad)
+        if isinstance(record, PageRecord):
+            pages.append(record.page)
+    return Batch(Documents(ids, numbers, places, texts, told, pages=pages or None), bad)
 
 
 def unusable(record: Any) -> str:

@@ -10,10 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from colreduce.embed.pages import PageFile, recorded_page
 from colreduce.errors import BadData
 from colreduce.evaluate.beir import read_documents
 from colreduce.evaluate.records import record_of
-from colreduce_indexer.sources.base import Batch, in_batches
+from colreduce_indexer.sources.base import Batch, PageRecord, in_batches
 
 # A number, a place, and a record or what is wrong with it.
 Numbered = tuple[int, str, Any]
@@ -21,11 +22,15 @@ Numbered = tuple[int, str, Any]
 
 @dataclass(frozen=True)
 class Texts:
-    """Files of documents, one after the other."""
+    """Files of documents, one after the other.
+
+    pages  the documents are pages, whose pictures their metadata names
+    """
 
     name: str
     files: Sequence[Path]
     vectors: bool = False
+    pages: bool = False
 
     def read(self, start: int = 0) -> Iterator[Batch]:
         """Read the files; the lines before ``start`` are counted and not looked at."""
@@ -41,8 +46,27 @@ class Texts:
             reader = _json_lines if _holds_json(file) else _markup
             for place, read in reader(file):
                 if number >= start:
-                    yield number, place, read()
+                    record = read()
+                    yield number, place, paged(record, file.parent) if self.pages else record
                 number += 1
+
+
+def paged(record: Any, folder: Path) -> Any:
+    """Return a record with the page that it names, or what is wrong with either."""
+    if isinstance(record, str):
+        return record
+    page = recorded_page(record.metadata, folder)
+    if page is None:
+        return (
+            f"{record.id!r} is no page: wanted the name of a picture or PDF in {folder} as 'image' "
+            "in its metadata"
+        )
+    try:
+        with PageFile(page.file) as file:
+            sheet = file.sheet(page.number)
+    except BadData as problem:
+        return str(problem)
+    return PageRecord(record.id, record.text or sheet.text, record.metadata, page)
 
 
 def states(files: Sequence[Path]) -> list[list[Any]]:
