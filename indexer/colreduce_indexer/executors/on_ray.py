@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 
 LOCAL = "local"
 
-# How often Ray gives out a piece again whose actor has died under it.
-RETRIES = 6
+# How often Ray gives out a piece again whose actor has died, while it made it or before.
+RETRIES = 10
 
 # Pieces that an actor has at once: one in the making, one that waits for it.
 AT_ONCE = 2
