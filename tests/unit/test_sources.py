@@ -185,7 +185,7 @@ def test_a_source_says_what_it_is_not(tmp_path: Path):
 
     with pytest.raises(BadData, match="there is no file or folder"):
         opened(tmp_path / "none")
-    with pytest.raises(BadData, match=r"there is no corpus.jsonl in it\. Nor is there a PDF .* page\.$"):
+    with pytest.raises(BadData, match=r"no corpus.jsonl in it\. Nor is there a PDF .* page\.$"):
         opened(tmp_path)
     layout(tmp_path / "v.npz", [1])
     with pytest.raises(BadData, match="It holds vectors: name --vectors"):
