@@ -25,6 +25,7 @@ COMMANDS = {
     "explain": "Say why a document has its score, down to the original tokens.",
     "evaluate": "Measure recipes on judged queries, with the loss of every stage.",
     "plan": "Choose a recipe that is as small, as fast or as good as it must be.",
+    "train": "Train a model so that few vectors do.",
     "inspect": "Show what an index holds and what it costs.",
     "compact": "Move all documents into one segment; --purge removes deleted bytes.",
     "snapshot": "Write a complete copy of an index into one file.",
@@ -43,6 +44,7 @@ HERE = {
         for name in ("demo", "search", "explain", "evaluate", "inspect", "export", "methods")
     },
     "plan": "plan",
+    "train": "train",
     **dict.fromkeys(("delete", "get", "compact", "snapshot", "restore"), "live"),
     "verify": "verify",
 }

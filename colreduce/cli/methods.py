@@ -16,7 +16,7 @@ from colreduce.cli.screen import Screen
 @click.argument("name", required=False)
 @shared
 def methods(shared: Shared, name: str | None) -> None:
-    """List the methods of every stage, or explain the one called NAME.
+    """List the methods of every stage and of training, or explain the one called NAME.
 
     \b
     Examples:
@@ -26,10 +26,11 @@ def methods(shared: Shared, name: str | None) -> None:
     """
     from colreduce.choose import choose
     from colreduce.recipe import PRESETS, tables
+    from colreduce.train.objectives import OBJECTIVES
 
     stages = {
         stage: [about(stage, method) for method in table.values()]
-        for stage, table in tables().items()
+        for stage, table in {**tables(), "training_objective": OBJECTIVES}.items()
     }
     if name is not None:
         every = {entry["name"]: entry for entries in stages.values() for entry in entries}

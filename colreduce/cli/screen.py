@@ -31,6 +31,7 @@ DOING = {
     "publish": "putting the pieces together",
     "search": "searching",
     "ledger": "measuring every stage",
+    "train": "training",
 }
 
 

@@ -1,0 +1,46 @@
+"""Examples as the trainer takes them: a data set, and which of its rows make a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from datasets import Dataset
+from sentence_transformers.base.sampler import DefaultBatchSampler
+
+from colreduce.train.examples import Example, batches
+
+
+def dataset(examples: Sequence[Example]) -> Any:
+    """Return a column of queries, one of answers, and the wrong documents: all have as many."""
+    columns = {
+        "query": [one.query for one in examples],
+        "positive": [one.positive for one in examples],
+    }
+    for number in range(len(examples[0].negatives)):
+        columns[f"negative_{number + 1}"] = [one.negatives[number] for one in examples]
+    return Dataset.from_dict(columns)
+
+
+class FittingBatches(DefaultBatchSampler):  # type: ignore[misc]
+    """Batches in which no document answers two queries: every pass in another order."""
+
+    def __init__(self, examples: Sequence[Example], **given: Any) -> None:
+        super().__init__(examples, **given)
+        self.examples = examples
+
+    def __len__(self) -> int:
+        """Return the number of batches of a pass."""
+        return passes(len(self.examples), self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the rows of each batch."""
+        # A seed for each pass, so that a pass can be begun again without those before it.
+        drawn = batches(self.examples, self.batch_size, seed=hash((self.seed, self.epoch)))
+        return islice(drawn, len(self))
+
+
+def passes(examples: int, batch_size: int) -> int:
+    """Return how many batches make a pass over so many examples."""
+    return max(examples // batch_size, 1)
