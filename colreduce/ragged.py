@@ -160,12 +160,28 @@ class Ragged:
     def keep(self, mask: Tensor) -> Ragged:
         """Keep the tokens where ``mask`` [t] is true, in their order, with what is known of them.
 
-        The grid is dropped: a page with patches missing is no longer a grid.
+        A page with patches missing is no longer a grid; one that lost only what is around its
+        patches still is.
         """
         lengths = torch.zeros_like(self.lengths).index_add_(0, self.item_of, mask.long())
         fields = {name: getattr(self, name) for name in TOKEN_FIELDS}
         kept = {name: None if value is None else value[mask] for name, value in fields.items()}
-        return Ragged(self.tokens[mask], lengths, **kept)
+        return Ragged(self.tokens[mask], lengths, grid=self._grids_of(mask), **kept)
+
+    def _grids_of(self, mask: Tensor) -> Tensor | None:
+        """Return the grids of the pages that keep all their patches; None if no page does."""
+        if self.grid is None:
+            return None
+        items = self.item_of
+        first, rows, columns = self.grid.unbind(1)
+        place = self.positions - first[items]
+        patch = (place >= 0) & (place < (rows * columns)[items])
+        count = torch.zeros_like(rows)
+        lost = count.index_add(0, items, (patch & ~mask).to(count.dtype))
+        before = count.index_add(0, items, ((place < 0) & ~mask).to(count.dtype))
+        whole = (rows > 0) & (lost == 0)
+        moved = torch.stack([first - before, rows, columns], dim=1)
+        return torch.where(whole[:, None], moved, 0) if bool(whole.any()) else None
 
     def take(self, items: Tensor | slice) -> Ragged:
         """Return some of the items, in the order asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from colreduce.reduce.agglomerative import Agglomerative
+from colreduce.reduce.background import Background
 from colreduce.reduce.base import Reducer
 from colreduce.reduce.cover import Cover
 from colreduce.reduce.coverage import Coverage
@@ -13,6 +14,7 @@ from colreduce.reduce.grid import Grid
 from colreduce.reduce.idf import IdfPerDoc, IdfTypes
 from colreduce.reduce.importance import Importance
 from colreduce.reduce.kmeans import KMeans
+from colreduce.reduce.markers import Markers
 from colreduce.reduce.medoids import Medoids
 from colreduce.reduce.norm import Norm
 from colreduce.reduce.pitome import PiToMe
@@ -30,6 +32,7 @@ from colreduce.reduce.words import Words
 
 REDUCERS: dict[str, type[Reducer]] = {
     "agglomerative": Agglomerative,
+    "background": Background,
     "cover": Cover,
     "coverage": Coverage,
     "dart": Dart,
@@ -43,6 +46,7 @@ REDUCERS: dict[str, type[Reducer]] = {
     "kcenter": KCenter,
     "kmeans": KMeans,
     "last": Last,
+    "markers": Markers,
     "maxmin": MaxMin,
     "medoids": Medoids,
     "mmr": Mmr,
