@@ -28,12 +28,14 @@ def mine(
     others: Sequence[str] = (),
     depth: int = 30,
     nearest: float = 0.95,
+    recipe: str = RECIPE,
     seed: int = 0,
     progress: Progress = silent,
 ) -> list[Example]:
     """Return the examples with ``count`` wrong documents each.
 
     others   documents beside those that answer a query
+    recipe   of the index that is searched
     depth    how many hits of a query are drawn from
     nearest  hits that score more than this share of the right document are left out: they may
              well be right, and only nobody judged them
@@ -51,7 +53,11 @@ def mine(
     for one in examples:
         answers[one.query].add(one.positive)
     with tempfile.TemporaryDirectory() as folder:
-        hits = _hits(Path(folder) / "index", encoder, documents, list(answers), depth, progress)
+        index = Index.create(
+            Path(folder) / "index", recipe=recipe, encoder=encoder, store_texts=False
+        )
+        with index:
+            hits = _hits(index, documents, list(answers), depth, progress)
     draw = random.Random(seed)
     found = []
     for one in examples:
@@ -66,8 +72,7 @@ def mine(
 
 
 def _hits(
-    place: Path,
-    encoder: Any,
+    index: Index,
     documents: Sequence[str],
     queries: Sequence[str],
     depth: int,
@@ -75,17 +80,16 @@ def _hits(
 ) -> dict[str, list[tuple[str, float]]]:
     """Return the best documents of every query with their scores."""
     found: dict[str, list[tuple[str, float]]] = {}
-    with Index.create(place, recipe=RECIPE, encoder=encoder, store_texts=False) as index:
-        with index.batch() as batch:
-            for start in range(0, len(documents), AT_A_TIME):
-                some = documents[start : start + AT_A_TIME]
-                batch.add([str(start + number) for number in range(len(some))], some)
-                progress("encode", min(start + AT_A_TIME, len(documents)), len(documents))
-        for start in range(0, len(queries), AT_A_TIME):
-            some = queries[start : start + AT_A_TIME]
-            for query, hits in zip(some, index.search_many(some, depth), strict=True):
-                found[query] = [(documents[int(hit.id)], hit.score) for hit in hits]
-            progress("search", min(start + AT_A_TIME, len(queries)), len(queries))
+    with index.batch() as batch:
+        for start in range(0, len(documents), AT_A_TIME):
+            some = documents[start : start + AT_A_TIME]
+            batch.add([str(start + number) for number in range(len(some))], some)
+            progress("encode", min(start + AT_A_TIME, len(documents)), len(documents))
+    for start in range(0, len(queries), AT_A_TIME):
+        some = queries[start : start + AT_A_TIME]
+        for query, hits in zip(some, index.search_many(some, depth), strict=True):
+            found[query] = [(documents[int(hit.id)], hit.score) for hit in hits]
+        progress("search", min(start + AT_A_TIME, len(queries)), len(queries))
     return found
 
 

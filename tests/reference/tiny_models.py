@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 WORDS = ["[UNK]", "[PAD]", "shared", *(f"w{number}" for number in range(128))]
 
@@ -44,4 +45,23 @@ def save_sparse(folder: Path) -> str:
 
     module = SparseStaticEmbedding(tokenizer=word_tokenizer())
     SparseEncoder(modules=[module], device="cpu").save(str(folder))
+    return str(folder)
+
+
+def save_late_interaction(folder: Path, dim: int = 16) -> str:
+    """Save a transformer of one layer with random weights, which is read token by token."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=dim,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=2 * dim,
+        max_position_embeddings=64,
+        pad_token_id=WORDS.index("[PAD]"),
+    )
+    BertModel(config).save_pretrained(str(folder))
+    word_tokenizer().save_pretrained(str(folder))
     return str(folder)

@@ -1,0 +1,278 @@
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from colreduce.cli import main
+from colreduce.embed.sentence_transformer import load_encoder
+from colreduce.errors import AlreadyExists, BadData, BadInput
+from colreduce.train.data import FittingBatches
+from colreduce.train.examples import (
+    Example,
+    batches,
+    judged_examples,
+    read_examples,
+    title_examples,
+)
+from colreduce.train.mining import mine
+from colreduce.train.run import train
+from colreduce.train.settings import Settings
+from colreduce.train.watch import Watch
+from tests.hashing_encoder import HashingEncoder
+from tests.reference.tiny_models import save_late_interaction
+
+LINE = "crisp(documents=3, queries=2) | distill"
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory) -> str:
+    return save_late_interaction(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """Return a collection of twelve documents, each answering one query."""
+    place = tmp_path / "corpus"
+    (place / "qrels").mkdir(parents=True)
+    rows = [
+        {"_id": f"d{n}", "title": f"w{n}", "text": f"w{n} w{n + 20} w{n + 40} w{n + 60} shared"}
+        for n in range(12)
+    ]
+    (place / "corpus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = [{"_id": f"q{n}", "text": f"w{n + 20} w{n + 60}"} for n in range(12)]
+    (place / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    for split, numbers in (("train", range(9)), ("dev", range(9, 12))):
+        lines = ["query-id\tcorpus-id\tscore", *(f"q{n}\td{n}\t1" for n in numbers)]
+        (place / "qrels" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    return place
+
+
+def settings(**given) -> Settings:
+    return Settings(**{"steps": 6, "batch_size": 3, "every": 2, "rate": 1e-3, **given})
+
+
+def test_training_judgements_become_pairs_of_query_and_text(folder):
+    found = read_examples(folder)
+    assert len(found) == 9
+    assert found[2] == Example("w22 w62", "w2 w2 w22 w42 w62 shared")
+
+
+def test_a_query_with_many_answers_gives_as_many_as_asked(folder):
+    judged = ["query-id\tcorpus-id\tscore", *(f"q0\td{n}\t{n % 2}" for n in range(12))]
+    (folder / "qrels" / "train.tsv").write_text("\n".join(judged) + "\n")
+    assert len(read_examples(folder, per_query=8)) == 6  # grade 0 is no answer
+    few = read_examples(folder, per_query=4, seed=1)
+    assert len({one.positive for one in few}) == 4
+    assert few == read_examples(folder, per_query=4, seed=1)
+
+
+def test_titles_ask_for_their_texts(folder):
+    from colreduce.evaluate.beir import BeirFolder
+
+    assert title_examples(BeirFolder(folder))[3] == Example("w3", "w3 w23 w43 w63 shared")
+
+
+def test_pairs_and_triplets_are_read_by_the_usual_names(tmp_path):
+    rows = [
+        {"query": "a", "text": "b"},
+        {"anchor": "c", "positive": "d", "negative": "e"},
+        {"question": "f", "answer": "g", "negatives": ["h", "i"]},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert read_examples(path) == [
+        Example("a", "b"),
+        Example("c", "d", ("e",)),
+        Example("f", "g", ("h", "i")),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('{"query": "a"}', "line 1: wanted one of the fields positive, document, answer, text"),
+        ('{"query": "", "text": "b"}', "line 1: 'query' is not a string"),
+        ('{"query": "a", "text": "b", "negative": 3}', "line 1: 'negative' is neither"),
+        ("[1]", "line 1: wanted a JSON object, got list"),
+    ],
+)
+def test_a_damaged_pair_names_the_line(tmp_path, line, says):
+    (tmp_path / "pairs.jsonl").write_text(line)
+    with pytest.raises(BadData, match=says):
+        read_examples(tmp_path / "pairs.jsonl")
+
+
+def test_no_batch_holds_a_document_that_answers_another_of_its_queries():
+    # Every document answers two queries, every query has two answers.
+    examples = [Example(f"q{n}", f"d{n + more}") for n in range(40) for more in (0, 1)]
+    answers = {f"q{n}": {f"d{n}", f"d{n + 1}"} for n in range(40)}
+    seen: list[int] = []
+    for chosen in islice(batches(examples, 8, seed=0), 30):
+        seen += chosen
+        rows = [examples[number] for number in chosen]
+        assert len({one.query for one in rows}) == 8
+        for one in rows:
+            others = {other.positive for other in rows if other is not one}
+            assert others.isdisjoint(answers[one.query])
+    assert set(seen) == set(range(80))  # and none is left out for good
+
+
+def test_examples_that_cannot_fill_a_batch_are_refused():
+    same = [Example("q", f"d{n}") for n in range(10)]
+    with pytest.raises(BadInput, match="no 4 of 10 examples fit into one batch; 1 do"):
+        next(batches(same, 4, seed=0))
+
+
+def test_a_pass_can_be_begun_again_without_those_before_it():
+    examples = [Example(f"q{n}", f"d{n}") for n in range(30)]
+
+    def sampler(epoch: int) -> FittingBatches:
+        made = FittingBatches(examples, batch_size=4, drop_last=True, seed=7)
+        made.set_epoch(epoch)
+        return made
+
+    assert list(sampler(1)) == list(sampler(1))
+    assert list(sampler(1)) != list(sampler(0))
+    assert len(list(sampler(0))) == len(sampler(0)) == 7
+
+
+def test_hard_negatives_are_what_a_search_finds_and_no_answers():
+    documents = ["moon tide", "moon rock", "bread yeast", "bread oven", "slug lettuce"]
+    examples = [Example("moon tide", documents[0]), Example("bread yeast", documents[2])]
+    found = mine(examples, HashingEncoder(), 1, others=documents, recipe="exact")
+    assert [one.negatives for one in found] == [("moon rock",), ("bread oven",)]
+
+
+def test_a_hit_as_good_as_the_answer_is_no_negative():
+    documents = ["moon tide", "tide moon", "moon rock", "slug bread", "oven yeast"]
+    [found] = mine(
+        [Example("moon tide", documents[0])], HashingEncoder(), 1, others=documents, recipe="exact"
+    )
+    assert found.negatives == ("moon rock",)
+
+
+def test_negatives_that_came_with_an_example_come_first():
+    examples = [Example("moon", "moon tide", ("bread",)), Example("slug", "slug lettuce")]
+    found = mine(examples, HashingEncoder(), 2, others=["moon rock", "oven yeast"])
+    assert found[0].negatives[0] == "bread"
+    assert all(len(one.negatives) == 2 for one in found)
+
+
+def test_a_training_lowers_the_loss_and_what_it_saves_can_be_an_index_encoder(
+    start, folder, tmp_path
+):
+    examples = judged_examples_of(folder)
+    told = train(
+        examples,
+        start,
+        tmp_path / "out",
+        objective="crisp(documents=3, queries=2)",
+        settings=settings(steps=60),
+        device="cpu",
+    )
+    losses = list(told.losses.values())
+    assert sum(losses[-3:]) < sum(losses[:3]) / 2
+    encoder = load_encoder(str(tmp_path / "out"))
+    assert [len(one) for one in encoder.queries(["w1 w2 w3 w4 w5"])] == [2]
+    [batch] = list(encoder.documents(["w1 w2 w3 w4 w5"]))
+    assert batch.lengths.tolist() == [3]
+    noted = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert noted["objective"] == "crisp(documents=3, queries=2)"
+    assert noted["finished"] is True
+
+
+def judged_examples_of(folder: Path) -> list[Example]:
+    from colreduce.evaluate.beir import BeirFolder
+
+    return judged_examples(BeirFolder(folder))
+
+
+def test_an_interrupted_training_goes_on_to_the_same_losses_and_the_same_model(
+    start, folder, tmp_path
+):
+    examples = judged_examples_of(folder)
+
+    def run(out: str, **given):
+        stop = given.pop("stop_after", None)
+        return train(
+            examples,
+            start,
+            tmp_path / out,
+            objective=LINE,
+            settings=settings(negatives=1, stop_after=stop),
+            device="cpu",
+            **given,
+        )
+
+    whole = run("whole")
+    begun = run("parts", stop_after=3)
+    assert not begun.finished
+    assert begun.steps == 3
+    finished = run("parts", resume=True)
+    assert finished.finished
+    assert finished.losses == whole.losses
+    one, other = (load_encoder(str(tmp_path / name)).model for name in ("whole", "parts"))
+    assert one.state_dict().keys() == other.state_dict().keys()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_no_checkpoint_holds_pickled_settings(start, folder, tmp_path):
+    examples = judged_examples_of(folder)
+    train(examples, start, tmp_path / "out", settings=settings(steps=2), device="cpu")
+    names = {one.name for one in (tmp_path / "out" / "checkpoints" / "checkpoint-2").iterdir()}
+    assert "trainer_state.json" in names
+    assert "training_args.bin" not in names
+
+
+def test_a_training_is_not_begun_on_top_of_another_and_not_gone_on_with_otherwise(
+    start, folder, tmp_path
+):
+    examples, out = judged_examples_of(folder), tmp_path / "out"
+    train(examples, start, out, settings=settings(stop_after=2), device="cpu")
+    with pytest.raises(AlreadyExists, match="or --resume to go on"):
+        train(examples, start, out, settings=settings(), device="cpu")
+    with pytest.raises(BadInput, match="was begun with objective 'colbert'"):
+        train(examples, start, out, objective="xtr", settings=settings(), resume=True, device="cpu")
+    with pytest.raises(BadInput, match="holds no training to go on with"):
+        train(examples, start, tmp_path / "none", settings=settings(), resume=True, device="cpu")
+
+
+def test_a_teacher_with_another_vocabulary_is_refused(start, folder, tmp_path, monkeypatch):
+    from tests.reference import tiny_models
+
+    monkeypatch.setattr(tiny_models, "WORDS", [*tiny_models.WORDS, "more"])
+    other = save_late_interaction(tmp_path / "other")
+    examples = judged_examples_of(folder)
+    line = f'crisp(documents=2) | distill(teacher="{other}")'
+    with pytest.raises(BadInput, match="has another vocabulary"):
+        train(examples, start, tmp_path / "out", objective=line, settings=settings(), device="cpu")
+
+
+def test_a_watch_measures_what_exact_search_finds(start, folder):
+    watch = Watch(folder, "dev", documents=5)
+    found = watch(load_encoder(start, device="cpu").model)
+    assert list(watch.documents)[:3] == ["d9", "d10", "d11"]  # judged documents come first
+    assert 0 <= found["nDCG@10"] <= 1
+
+
+def test_the_command_trains_evaluates_stops_and_goes_on(start, folder, tmp_path):
+    line = ["train", str(folder), "--model", start, "--out", str(tmp_path / "out"), "--json"]
+    line += ["--objective", "crisp(documents=2)", "--batch-size", "3", "--steps", "4", "--titles"]
+    line += ["--every", "2", "--evaluate", str(folder), "--negatives", "1", "--device", "cpu"]
+    begun = CliRunner().invoke(main, [*line, "--stop-after", "2"])
+    assert begun.exit_code == 0, begun.output
+    assert json.loads(begun.stdout)["finished"] is False
+    done = CliRunner().invoke(main, [*line, "--resume"])
+    told = json.loads(done.stdout)
+    assert told["finished"] is True
+    assert told["examples"] == 21
+    assert set(told["measured"]) == {"2", "4"}
+    again = CliRunner().invoke(main, line)
+    assert again.exit_code == 1
+    assert "--resume to go on" in again.output
