@@ -110,12 +110,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--tune", action="store_true", help="with cuda: try ways to cut the work")
     asked = parser.parse_args()
     if asked.device == "cuda":
         from benchmarks.speed import maxsim_device
 
-        maxsim_device.main(asked)
+        maxsim_device.main()
         return
     torch.set_num_threads(asked.threads)
     draw = torch.Generator().manual_seed(4)

@@ -2,17 +2,18 @@
 
 A query of 32 vectors meets 1,000 candidates and then as many documents as fill the device. Ways
 are: the bare product that writes every similarity to memory, the path of blocks in torch, and the
-pass that keeps similarities on the chip, for every type that is stored. The candidates lie in
+pass that keeps similarities on the chip, for every type that is stored; of the pass over many
+documents also with the work cut up in other ways. The candidates lie in
 sixteen copies that take turns, or the device's cache would hold them. Time is from asking to the
 end of the work, launches included.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
-from itertools import cycle, product
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -21,8 +22,10 @@ from torch.nn.functional import normalize
 
 from benchmarks import common
 from benchmarks.speed import device
-from colreduce.maxsim import backend, maxsim, triton_kernels
-from colreduce.maxsim.triton_kernels import SHAPES, Shape, maxsim_packed
+from colreduce.maxsim import backend, maxsim
+from colreduce.maxsim.triton_kernels import maxsim_packed
+from colreduce.maxsim.triton_parts import PRECISION
+from colreduce.maxsim.triton_stream import STREAMS, Layout, Stream, layout, maxsim_stream
 
 DIM, QUERY, DOCUMENTS, MANY = 128, 32, 1000, 200_000
 COPIES = 16
@@ -34,10 +37,15 @@ TYPES = {
     "bf16": torch.bfloat16,
     "int8": torch.int8,
 }
-# Which arithmetic each type is multiplied in, and how often the query was taken apart.
+# Which arithmetic each type is multiplied in.
 MULTIPLIED = {"fp32": "fp32", "fp16": "fp16", "bf16": "fp16", "int8": "fp16"}
-TRIED = [Shape(*cut) for cut in product((64, 128), (32, 128), (4,), (1, 3))]
-TRIED += [Shape(128, 128, 8, 2), Shape(256, 128, 8, 3)]
+# Other ways to cut up the work, for whoever looks for a better one.
+ALSO = {
+    torch.float32: [Stream(64, 8, 2, 1), Stream(64, 4, 1, 2), Stream(128, 8, 2, 1)],
+    torch.float16: [Stream(128, 4, 2, 2), Stream(128, 8, 3, 1), Stream(64, 4, 3, 3)],
+    torch.bfloat16: [Stream(128, 4, 2, 2)],
+    torch.int8: [Stream(64, 4, 4, 3), Stream(256, 8, 3, 1), Stream(128, 4, 3, 2)],
+}
 
 
 def stored(lengths: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor | None]:
@@ -104,48 +112,35 @@ def ways(query: Tensor, lengths: Tensor, kind: torch.dtype) -> dict[str, Callabl
         found["bare product"] = lambda rows, scales: sides @ rows.T
         found["torch, in blocks"] = lambda rows, scales: maxsim(query, rows, lengths, BLOCK)
     one = torch.tensor([QUERY], device="cuda")
-    for precision in ("ieee", "tf32x3") if kind == torch.float32 else ("ieee",):
-        name = f"one pass, {precision}" if kind == torch.float32 else "one pass"
-        found[name] = partial(_one_pass, query, one, lengths, precision=precision)
+    found["one pass"] = lambda rows, scales: maxsim_packed(query, one, rows, lengths, scales)
+    if kind == torch.float32:
+        found["one pass, ieee"] = lambda rows, scales: maxsim_packed(
+            query, one, rows, lengths, scales, precision="ieee"
+        )
+    if len(lengths) == DOCUMENTS:
+        return found
+    # A segment that stays on the device looks at its lengths once.
+    cut = layout(lengths)
+    for stream in [STREAMS[kind], *ALSO[kind]]:
+        name = ", ".join(f"{field} {value}" for field, value in asdict(stream).items())
+        found[f"one pass, {name}"] = partial(_streamed, query, one, cut, len(lengths), stream)
     return found
+
+
+def _streamed(
+    query: Tensor,
+    ends: Tensor,
+    cut: Layout,
+    documents: int,
+    stream: Stream,
+    rows: Tensor,
+    scales: Tensor | None,
+) -> Tensor:
+    return maxsim_stream(query, ends, rows, documents, cut, scales, stream=stream)
 
 
 def _next(work: Callable[..., object], turns: Iterator[tuple[Tensor, Tensor | None]]) -> object:
     return work(*next(turns))
-
-
-def _one_pass(
-    query: Tensor, one: Tensor, lengths: Tensor, rows: Tensor, scales: Tensor | None, **how: Any
-) -> Tensor:
-    return maxsim_packed(query, one, rows, lengths, scales, **how)
-
-
-def tune() -> None:
-    """Print how quick each way to cut up the work is; no result is kept."""
-    query = normalize(torch.randn(QUERY, DIM, device="cuda"), dim=1)
-    lengths, size = cases(False, True)
-    for name, kind in TYPES.items():
-        for precision in ("ieee", "tf32x3") if kind == torch.float32 else ("ieee",):
-            ranked = _tried(query, lengths, kind, precision)
-            for time, shape in sorted(ranked, key=lambda pair: pair[0])[:4]:
-                mark = "  (in use)" if shape == SHAPES[kind] else ""
-                print(f"{size} {name} {precision} {1000 * time:7.3f} ms {shape}{mark}", flush=True)
-
-
-def _tried(
-    query: Tensor, lengths: Tensor, kind: torch.dtype, precision: str
-) -> list[tuple[float, Shape]]:
-    one = torch.tensor([QUERY], device="cuda")
-    tokens, scales = stored(lengths, kind)
-    found = []
-    for shape in TRIED:
-        how = {"shape": shape, "precision": precision}
-        work = partial(_one_pass, query, one, lengths, tokens, scales, **how)
-        try:
-            found.append((device.seconds(work, 3), shape))
-        except Exception as error:  # a shape that does not fit on the chip
-            print(f"{kind} {precision} {shape}: {type(error).__name__}", flush=True)
-    return found
 
 
 def measure(limit: dict[str, float]) -> dict[str, Any]:
@@ -155,19 +150,15 @@ def measure(limit: dict[str, float]) -> dict[str, Any]:
     for row in rows(limit):
         found.append(row)
         print(
-            f"  {row['documents']:20} {row['stored']:5} {row['way']:18} {row['ms']:9.3f} ms "
+            f"  {row['documents']:20} {row['stored']:5} {row['way']:44} {row['ms']:9.3f} ms "
             f"{row['gb_per_s']:8,.0f} GB/s {row['of_bandwidth']:6.1%} "
             f"{row['tflop_per_s']:7.1f} TFLOP/s {row['of_arithmetic']:6.1%}",
             flush=True,
         )
-    parts = {str(kind): count for kind, count in triton_kernels.PARTS.items()}
-    return {"machine": common.machine(), "limits": limit, "parts": parts, "rows": found}
+    return {"machine": common.machine(), "limits": limit, "fp32": PRECISION, "rows": found}
 
 
-def main(asked: argparse.Namespace) -> None:
+def main() -> None:
     limit = device.limits()
     print(device.shown(limit))
-    if asked.tune:
-        tune()
-        return
     print(f"\nwritten to {common.save('maxsim-speed-gpu', measure(limit))}")

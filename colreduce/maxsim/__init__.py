@@ -57,7 +57,7 @@ def maxsim_stored(
     tokens [t, d]  float32, float16, bfloat16 or int8
     scales [t]     what each row is multiplied by, above 0; None for nothing
     """
-    one = torch.tensor([len(query)], device=tokens.device)
+    one = torch.full((1,), len(query), device=tokens.device)
     scores: Tensor = _fused().maxsim_packed(query, one, tokens, lengths, scales)[0]
     return scores
 

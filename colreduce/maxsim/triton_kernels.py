@@ -4,11 +4,6 @@ A program takes some documents and one query. It reads the documents' vectors in
 stored in, multiplies them with the query's on the tensor cores, keeps the largest product of each
 query vector, and writes one number per document. What moves is what is stored.
 
-float16, bfloat16 and int8 numbers are exact in the type they are multiplied in. The query is not,
-so it is taken apart into two or three such numbers that add up to it, and all of them are
-multiplied: the scores are as near to the exact ones as products of float32 are. float32 vectors
-are multiplied in float32, and TF32 is never used in its place.
-
 With ``TRITON_INTERPRET=1`` the same code runs on CPU, number by number.
 """
 
@@ -21,12 +16,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# Query vectors that a program holds at a time; of a longer query it takes some after the others.
-MOST_QUERY = 64
-# What the tensor cores take at least, in every direction.
-LEAST = 16
-# In how many numbers of this type a query's float32 numbers are taken apart.
-PARTS = {torch.float32: 1, torch.float16: 2, torch.bfloat16: 3, torch.int8: 2}
+from colreduce.maxsim.triton_parts import LEAST, PRECISION, leading, multiplied, power
+from colreduce.maxsim.triton_stream import (
+    MOST_QUERY,
+    MOST_WIDTH,
+    WORTH_STREAMING,
+    layout,
+    maxsim_stream,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ def maxsim_packed(
     scales: Tensor | None = None,
     *,
     shape: Shape | None = None,
-    precision: str = "ieee",
+    precision: str = PRECISION,
 ) -> Tensor:
     """Score queries against packed documents: [queries, n] float32.
 
@@ -68,73 +65,59 @@ def maxsim_packed(
     tokens         [t, d]  float32, float16, bfloat16 or int8
     lengths        [n]     int64, vectors per document, none of them 0
     scales         [t]     what each vector is multiplied by, above 0; None for nothing
-    precision      how float32 is multiplied: ieee, or tf32x3, which comes near to it
+    shape          how `_maxsim` cuts up its work; then `maxsim_stream` is not considered
+    precision      how float32 is multiplied, see `colreduce.maxsim.triton_parts`
     """
     queries, documents = len(query_lengths), len(lengths)
     scores = torch.empty(queries, documents, dtype=torch.float32, device=tokens.device)
     if not documents:
         return scores
-    parts, factor = taken_apart(query, tokens.dtype)
+    query, tokens = query.float().contiguous(), tokens.contiguous()
+    ends = query_lengths.cumsum(0)
+    if shape is None and _streams(query, query_lengths, tokens):
+        cut = layout(lengths)
+        return maxsim_stream(query, ends, tokens, documents, cut, scales, precision=precision)
     shape = shape or SHAPES[tokens.dtype]
     width = tokens.shape[1]
-    lanes = min(max(_power(-(-len(tokens) // documents)), LEAST), shape.rows)
+    lanes = min(max(power(-(-len(tokens) // documents)), LEAST), shape.rows)
     together = shape.rows // lanes
     grid = (queries * -(-documents // together),)
-    longest = min(_power(-(-len(query) // queries)), MOST_QUERY)
+    longest = min(power(-(-len(query) // queries)), MOST_QUERY)
     with torch.cuda.device_of(tokens):
         _maxsim[grid](
-            parts,
-            len(query),
-            query_lengths.cumsum(0),
-            tokens.contiguous(),
-            parts if scales is None else scales.contiguous(),
+            query,
+            query.abs().amax(),
+            ends,
+            tokens,
+            query if scales is None else scales.contiguous(),
             lengths.cumsum(0),
             scores,
             documents,
             queries,
             WIDTH=width,
-            DEPTH=min(max(_power(width), LEAST), shape.depth),
+            DEPTH=min(max(power(width), LEAST), shape.depth),
             QUERY=max(longest, LEAST),
             LANES=lanes,
             TOGETHER=together,
-            PARTS=len(parts),
             SCALED=scales is not None,
             PRECISION=precision,
             num_warps=shape.warps,
             num_stages=shape.stages,
         )
-    return scores.mul_(factor)
+    return scores
 
 
-def taken_apart(query: Tensor, stored: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return numbers [parts, q, d] of the type that is multiplied, and a factor.
-
-    The parts add up to the query's numbers divided by the factor, a power of two: numbers far from
-    1 would not fit into float16, or lose their last bits there.
-    """
-    rest = query.float()
-    kind = torch.float16 if stored == torch.int8 else stored
-    if kind == torch.float32:
-        return rest.contiguous()[None], torch.ones((), device=query.device)
-    largest = rest.abs().amax() if rest.numel() else rest.new_ones(())
-    factor = torch.exp2(torch.frexp(largest).exponent.clamp(-100, 100).float())
-    rest = rest / factor
-    parts = []
-    for _ in range(PARTS[stored]):
-        parts.append(rest.to(kind))
-        rest = rest - parts[-1].float()
-    return torch.stack(parts), factor
-
-
-def _power(number: int) -> int:
-    """Return the smallest power of two that is not below a number."""
-    return 1 << max(number - 1, 0).bit_length()
+def _streams(query: Tensor, query_lengths: Tensor, tokens: Tensor) -> bool:
+    """Say whether there are so many vectors that it pays to let them stream by the query."""
+    if tokens.shape[1] > MOST_WIDTH or len(tokens) < WORTH_STREAMING:
+        return False
+    return len(query) <= MOST_QUERY or int(query_lengths.max()) <= MOST_QUERY
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _maxsim(  # type: ignore[no-untyped-def]
-    parts,
-    query_rows,
+    given,
+    largest,
     query_ends,
     tokens,
     scales,
@@ -147,7 +130,6 @@ def _maxsim(  # type: ignore[no-untyped-def]
     QUERY: tl.constexpr,
     LANES: tl.constexpr,
     TOGETHER: tl.constexpr,
-    PARTS: tl.constexpr,
     SCALED: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
@@ -161,6 +143,7 @@ def _maxsim(  # type: ignore[no-untyped-def]
     longest = tl.max(lengths, axis=0)
     first = tl.load(query_ends + query - 1, mask=query > 0, other=0)
     last = tl.load(query_ends + query)
+    factor = leading(tl.load(largest))
     total = tl.zeros([TOGETHER], tl.float32)
     for start in range(first, last, QUERY):
         asked = start + tl.arange(0, QUERY)
@@ -171,32 +154,22 @@ def _maxsim(  # type: ignore[no-untyped-def]
             place = tl.reshape(starts[:, None] + lane[None, :], [TOGETHER * LANES])
             inside = tl.reshape(lane[None, :] < lengths[:, None], [TOGETHER * LANES])
             products = _products(
-                parts,
-                query_rows,
-                asked,
-                known,
-                tokens,
-                place,
-                inside,
-                WIDTH,
-                DEPTH,
-                PARTS,
-                PRECISION,
+                given, factor, asked, known, tokens, place, inside, WIDTH, DEPTH, PRECISION
             )
             if SCALED:
-                factor = tl.load(scales + place, mask=inside, other=0).to(tl.float32)
-                products *= factor[:, None]
+                scale = tl.load(scales + place, mask=inside, other=0).to(tl.float32)
+                products *= scale[:, None]
             products = tl.where(inside[:, None], products, float("-inf"))
             shaped = tl.reshape(products, [TOGETHER, LANES, QUERY])
             best = tl.maximum(best, tl.max(shaped, axis=1))
-        total += tl.sum(tl.where(known[None, :], best, 0.0), axis=1)
+        total += tl.sum(tl.where(known[None, :], best * factor, 0.0), axis=1)
     tl.store(scores + query.to(tl.int64) * documents + numbers, total, mask=there)
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _products(  # type: ignore[no-untyped-def]
-    parts,
-    query_rows,
+    given,
+    factor,
     asked,
     known,
     tokens,
@@ -204,7 +177,6 @@ def _products(  # type: ignore[no-untyped-def]
     inside,
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
-    PARTS: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """Multiply the stored rows at ``place`` with the query's vectors ``asked`` for."""
@@ -216,13 +188,11 @@ def _products(  # type: ignore[no-untyped-def]
             tokens + place[:, None] * WIDTH + column[None, :],
             mask=inside[:, None] & there[None, :],
             other=0,
-        ).to(parts.dtype.element_ty)
-        for part in tl.static_range(PARTS):
-            rows = part * query_rows + asked
-            against = tl.load(
-                parts + rows[None, :] * WIDTH + column[:, None],
-                mask=known[None, :] & there[:, None],
-                other=0,
-            )
-            products = tl.dot(block, against, products, input_precision=PRECISION)
+        )
+        against = tl.load(
+            given + asked[None, :] * WIDTH + column[:, None],
+            mask=known[None, :] & there[:, None],
+            other=0,
+        )
+        products = multiplied(block, against / factor, products, PRECISION)
     return products

@@ -12,7 +12,7 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="Triton is not installed; pip install 'colreduce[gpu]'")
 
-from colreduce.maxsim import backend, maxsim, maxsim_many, triton_kernels
+from colreduce.maxsim import backend, maxsim, maxsim_many, triton_kernels, triton_stream
 from colreduce.ragged import Ragged
 from tests.reference import maxsim as reference
 
@@ -76,6 +76,38 @@ def test_scores_are_the_references_whatever_is_stored(kind, lengths, queries):
         assert np.abs(scores.numpy() - wanted).max() <= rounding(one, documents)
 
 
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("lengths", [LENGTHS, LENGTHS[::-1], [32] * 9, [5] * 11, [1] * 40, [200]])
+@pytest.mark.parametrize("queries", [[1], [32], [5, 1, 60]])
+def test_documents_that_stream_by_have_the_same_scores(kind, lengths, queries):
+    query = drawn(sum(queries), 24, 2)
+    tokens, scales, documents = stored(sum(lengths), 24, kind)
+    found = triton_stream.maxsim_stream(
+        query.to(DEVICE),
+        torch.tensor(queries, device=DEVICE).cumsum(0),
+        tokens,
+        len(lengths),
+        triton_stream.layout(torch.tensor(lengths, device=DEVICE)),
+        scales,
+    )
+    for one, scores in zip(query.split(queries), found.cpu(), strict=True):
+        wanted = exact(one, documents, lengths)
+        assert np.abs(scores.numpy() - wanted).max() <= rounding(one, documents)
+
+
+def test_long_documents_are_cut_into_pieces_and_short_ones_are_not():
+    cut = triton_stream.layout(torch.tensor([64, 65, 1, 200]))
+    assert (cut.count, cut.lanes, cut.whole) == (8, 64, False)
+    assert cut.owners.tolist() == [0, 1, 1, 2, 3, 3, 3, 3]
+    assert cut.starts.tolist() == [0, 64, 128, 129, 130, 194, 258, 322]
+    assert cut.sizes.tolist() == [64, 64, 1, 1, 64, 64, 64, 8]
+    short = triton_stream.layout(torch.tensor([3, 17]))
+    assert (short.count, short.lanes, short.whole, short.owners) == (2, 32, True, None)
+    assert short.starts.tolist() == [0, 3]
+    equal = triton_stream.layout(torch.tensor([20, 20]))
+    assert (equal.count, equal.lanes, equal.length, equal.starts) == (2, 32, 20, None)
+
+
 @pytest.mark.parametrize("dim", [1, 16, 100, 128, 300])
 def test_vectors_of_any_width_are_multiplied_whole(dim):
     query = drawn(3, dim, 2)
@@ -103,6 +135,10 @@ def test_queries_of_any_length_keep_their_last_bits(size):
     )[0].cpu()
     wanted = exact(query, documents, [40])
     assert np.abs(found.numpy() - wanted).max() <= rounding(query, documents)
+    cut = triton_stream.layout(torch.tensor([40], device=DEVICE))
+    ends = torch.tensor([4], device=DEVICE)
+    found = triton_stream.maxsim_stream(query.to(DEVICE), ends, tokens, 1, cut)[0].cpu()
+    assert np.abs(found.numpy() - wanted).max() <= rounding(query, documents)
 
 
 def test_a_query_of_zeros_scores_zero_and_no_documents_have_no_scores():
@@ -118,6 +154,20 @@ def test_a_query_of_zeros_scores_zero_and_no_documents_have_no_scores():
 def test_a_processor_is_left_to_torch():
     assert backend("cpu") == "torch"
     assert backend("cuda:1") == "triton"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(DEVICE == "cpu", reason="there is no CUDA device")
+@pytest.mark.parametrize("lengths", [[32] * 40_000, [60 + number % 241 for number in range(7000)]])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float16, torch.bfloat16])
+def test_on_a_device_many_documents_stream_and_agree_with_blocks(kind, lengths):
+    assert sum(lengths) >= triton_stream.WORTH_STREAMING
+    tokens = torch.randn(sum(lengths), 128, device=DEVICE).to(kind)
+    query = drawn(32, 128, 2).to(DEVICE)
+    counts = torch.tensor(lengths, device=DEVICE)
+    blocks = maxsim(query, tokens, counts, 1 << 20)
+    bound = rounding(query, tokens.float())
+    assert float((maxsim(query, tokens, counts) - blocks).abs().max()) <= bound
 
 
 @pytest.mark.gpu
