@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.util import find_spec
+
 from colreduce.errors import BadInput
 
 AUTO, CPU = "auto", "cpu"
+
+
+@cache
+def has_triton() -> bool:
+    """Say whether kernels for CUDA devices can be compiled."""
+    return find_spec("triton") is not None
 
 
 def chosen(name: str) -> str:

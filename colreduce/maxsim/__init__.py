@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from colreduce.device import has_triton
 from colreduce.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -128,12 +129,6 @@ def _ragged_max(similarities: Tensor, lengths: Tensor) -> Tensor:
 def backend(device: torch.device | str) -> str:
     """Say what scores whole documents on a device: triton in one pass, or torch in blocks."""
     return "triton" if torch.device(device).type == "cuda" and has_triton() else "torch"
-
-
-@cache
-def has_triton() -> bool:
-    """Say whether the pass over vectors on a CUDA device can be compiled."""
-    return find_spec("triton") is not None
 
 
 @cache

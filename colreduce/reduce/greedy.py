@@ -10,12 +10,14 @@ date agree with gains computed anew, and a document's picks do not depend on its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from colreduce.device import has_triton
 from colreduce.ragged import Ragged
 from colreduce.reduce.buckets import Bucket, buckets, scatter
 from colreduce.reduce.native import compiled, share_out
@@ -50,7 +52,7 @@ def seats(batch: Ragged, sizes: Tensor) -> Seats:
     """Pick tokens as `facility_location` does, and say which pick is nearest to each token."""
     turn = torch.full_like(batch.positions, NEVER)
     owner = torch.full_like(batch.positions, NEVER)
-    pick = _stepwise if batch.device.type != "cpu" or compiled() is None else _native
+    pick = _pick_for(batch)
     room = Room()
     for bucket in buckets(batch, sizes, square=True):
         weights = whole_weights(bucket, batch.weights)
@@ -58,6 +60,29 @@ def seats(batch: Ragged, sizes: Tensor) -> Seats:
         scatter(bucket, found.turn, turn)
         scatter(bucket, found.owner, owner)
     return Seats(turn, owner)
+
+
+def _pick_for(batch: Ragged) -> Callable[[Tensor, Bucket, Tensor | None], Seats]:
+    """Return what picks quickest where the documents are."""
+    if batch.device.type == "cpu":
+        return _stepwise if compiled() is None else _native
+    return _on_device if has_triton() else _stepwise
+
+
+def _on_device(table: Tensor, bucket: Bucket, weights: Tensor | None) -> Seats:
+    """Pick for each document in a program of its own."""
+    from colreduce.reduce import triton_greedy
+
+    if table.shape[1] > triton_greedy.LONGEST:
+        return _stepwise(table, bucket, weights)
+    counts = bucket.mask.long() if weights is None else weights
+    nothing = _nothing(table)[:, 0].contiguous()
+    lengths = bucket.mask.sum(1)
+    return Seats(
+        *triton_greedy.facility_location(
+            table, nothing, counts.contiguous(), lengths, bucket.sizes.contiguous()
+        )
+    )
 
 
 def _stepwise(table: Tensor, bucket: Bucket, weights: Tensor | None) -> Seats:

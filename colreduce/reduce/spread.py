@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from colreduce.device import has_triton
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
 from colreduce.reduce.base import Selector
@@ -63,6 +64,26 @@ def nearest_chosen(table: Tensor) -> Callable[[Tensor], Tensor]:
     return follow
 
 
+def farthest(bucket: Bucket, table: Tensor, first: Tensor, own: Tensor, share: float) -> Tensor:
+    """Grow by what each token is worth less a share of its nearness to those chosen: [b, l].
+
+    table [b, l, l] cosines; first [b]; own [b, l] float64
+    """
+    if table.device.type != "cpu" and has_triton():
+        from colreduce.reduce import triton_greedy
+
+        if table.shape[1] <= triton_greedy.LONGEST:
+            lengths, sizes = bucket.mask.sum(1), bucket.sizes.contiguous()
+            return triton_greedy.spread(table, own, share, first, lengths, sizes)
+    follow = nearest_chosen(table)
+    return grow(bucket, first, lambda last: own - share * follow(last).double())
+
+
+def _nothing(table: Tensor) -> Tensor:
+    """Return what tokens are worth that are worth nothing by themselves: [b, l] float64."""
+    return torch.zeros(table.shape[:2], dtype=torch.float64, device=table.device)
+
+
 @dataclass(frozen=True, kw_only=True)
 class KCenter(Spread):
     """Start in the middle and keep adding the token that is farthest from all that are kept.
@@ -84,8 +105,7 @@ class KCenter(Spread):
         table = cosines(bucket)
         first = centrality(bucket).masked_fill(~bucket.mask, -torch.inf).argmax(1)
         if self.aim == "nearest":
-            follow = nearest_chosen(table)
-            return grow(bucket, first, lambda last: -follow(last))
+            return farthest(bucket, table, first, _nothing(table), 1.0)
         every = torch.arange(len(table), device=table.device)
         sums = torch.zeros_like(table[:, 0], dtype=torch.float64)
         return grow(bucket, first, lambda last: -sums.add_(table[every, last]))
@@ -109,8 +129,7 @@ class MaxMin(Spread):
         others = table.masked_fill(~bucket.mask[:, None], -torch.inf)
         others.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
         first = others.amax(2).masked_fill(~bucket.mask, torch.inf).argmin(1)
-        follow = nearest_chosen(table)
-        return grow(bucket, first, lambda last: -follow(last))
+        return farthest(bucket, table, first, _nothing(table), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +154,7 @@ class Mmr(Spread):
         table = cosines(bucket)
         worth = self._worth(batch, bucket)
         first = worth.masked_fill(~bucket.mask, -torch.inf).argmax(1)
-        follow = nearest_chosen(table)
-
-        def gains(last: Tensor) -> Tensor:
-            return self.trade * worth - (1 - self.trade) * follow(last).double()
-
-        return grow(bucket, first, gains)
+        return farthest(bucket, table, first, self.trade * worth, 1 - self.trade)
 
     def _worth(self, batch: Ragged, bucket: Bucket) -> Tensor:
         if self.worth == "importance":
