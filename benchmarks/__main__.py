@@ -41,6 +41,7 @@ RUNS = (
     "speed.store",
     "load",
     "speed.building",
+    "speed.pages",
     "peers",
 )
 

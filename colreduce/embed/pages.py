@@ -43,10 +43,9 @@ NARROWEST = 100
 MOST_PAGES = 5000
 MOST_TEXT = 1 << 20
 
-# A thumbnail: so long at most, and so many bytes, which its quality is lowered for.
-THUMBNAIL = 640
+# What a thumbnail is made as, pixels and quality, until it takes no more than so many bytes.
+THUMBNAILS = ((560, 45), (480, 25), (400, 10), (320, 5), (160, 5))
 THUMBNAIL_BYTES = 24_000
-QUALITIES = (60, 40, 20, 5)
 
 # pdfium does one thing at a time, whoever asks.
 _PDFIUM = threading.Lock()
@@ -162,14 +161,14 @@ def drawn(pages: Iterable[Page]) -> Iterator[Image]:
 
 def thumbnail(picture: Image) -> bytes:
     """Return a page as a small WebP picture, to be shown."""
-    small = _within(picture, THUMBNAIL)
-    while True:
-        for quality in QUALITIES:
-            file = io.BytesIO()
-            small.save(file, "WEBP", quality=quality, method=4)
-            if file.tell() <= THUMBNAIL_BYTES:
-                return file.getvalue()
-        small = _within(small, max(small.size) // 2)  # nothing but noise is as large as that
+    small = picture
+    for longest, quality in THUMBNAILS:
+        small = _within(small, longest)
+        file = io.BytesIO()
+        small.save(file, "WEBP", quality=quality, method=2)
+        if file.tell() <= THUMBNAIL_BYTES:
+            break
+    return file.getvalue()
 
 
 def recorded_page(metadata: Mapping[str, Any], folder: Path) -> Page | None:
