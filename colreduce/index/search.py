@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.errors import NotFound
 from colreduce.filters import Columns, Filter
 from colreduce.index.build import CODES, FIRST, LENGTHS
+from colreduce.index.resident import Resident
 from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import runs
@@ -30,6 +31,9 @@ T = TypeVar("T")
 
 # Stored vectors scored at a time: the similarities of a block stay in the cache or near it.
 BLOCK_VECTORS = 1 << 16
+
+# Stored vectors of some documents, and how many belong to each.
+Block: TypeAlias = "tuple[dict[str, Tensor], Tensor]"
 
 
 class OpenSegment:
@@ -45,6 +49,7 @@ class OpenSegment:
             for name, array in segment.arrays.items()
             if name.startswith(CODES)
         }
+        self.resident = Resident(pipeline, self.codes, self.lengths)
         self.searchers: dict[str, Searcher] = {
             key: method.open(parts_of(segment, key), pipeline.states.get(key, {}))
             for key, method in pipeline.recipe.keyed()
@@ -56,25 +61,12 @@ class OpenSegment:
         """Return the metadata by field; read through once, when the first filter comes."""
         return Columns(self.segment.metadata(row) for row in range(self.segment.rows))
 
-    def score(
-        self, query: Tensor, rows: NDArray[np.int64], check: Callable[[], None] = lambda: None
-    ) -> NDArray[np.float32]:
-        """Return the exact score of some rows over their stored vectors: [len(rows)].
-
-        ``check`` is called before every block, and raises when nobody waits for the scores.
-        """
-        scores = []
-        for codes, lengths in self.blocks(rows):
-            check()
-            scores.append(segment_max(self.pipeline.similarities(query, codes), lengths).sum(0))
-        return torch.cat(scores).numpy() if scores else np.empty(0, dtype=np.float32)
-
     def vectors(self, row: int) -> Tensor:
         """Return the stored vectors of one document: [m, d] float32."""
         [(codes, _)] = self.blocks(np.array([row]))
         return self.pipeline.decode(codes).clone()  # never the mapped bytes themselves
 
-    def blocks(self, rows: NDArray[np.int64]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
+    def blocks(self, rows: NDArray[np.int64]) -> Iterator[Block]:
         """Yield the stored vectors of ``rows`` and their lengths, some documents at a time."""
         lengths = self.lengths[rows]
         for start, stop in runs(lengths, BLOCK_VECTORS):
@@ -258,24 +250,43 @@ class View:
         rows: NDArray[np.int64],
         check: Callable[[], None] = lambda: None,
     ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-        """Return a function that scores some of ``rows``, chosen by position."""
+        """Return a function that scores some of ``rows``, chosen by position.
+
+        ``check`` is called before every block, and raises when nobody waits for the scores.
+        """
 
         def score(positions: NDArray[np.int64]) -> NDArray[np.float32]:
             wanted = rows[positions]
             order = np.argsort(wanted, kind="stable")
-            sorted_rows = wanted[order]
             scores = np.empty(len(wanted), dtype=np.float32)
-            bounds = np.searchsorted(sorted_rows, self.starts)
-            for number, segment in enumerate(self.filled):
-                first, last = int(bounds[number]), int(bounds[number + 1])
-                if first < last:
-                    inside = sorted_rows[first:last] - self.starts[number]
-                    scores[order[first:last]] = self.segments[segment.name].score(
-                        query, inside, check
-                    )
+            here: list[tuple[OpenSegment, NDArray[np.int64]]] = []
+            places = [np.empty(0, np.int64)]
+            for segment, inside, part in self._parted(wanted[order]):
+                moved = segment.resident.score(query, inside, check)
+                if moved is None:
+                    here.append((segment, inside))
+                    places.append(order[part])
+                else:
+                    scores[order[part]] = moved
+            found = [torch.empty(0)]
+            for codes, lengths in _joined(part for one, some in here for part in one.blocks(some)):
+                check()
+                found.append(segment_max(self.pipeline.similarities(query, codes), lengths).sum(0))
+            scores[np.concatenate(places)] = torch.cat(found).numpy()
             return scores
 
         return score
+
+    def _parted(
+        self, rows: NDArray[np.int64]
+    ) -> Iterator[tuple[OpenSegment, NDArray[np.int64], slice]]:
+        """Yield every segment that has some of the ascending rows, its rows, and their place."""
+        bounds = np.searchsorted(rows, self.starts)
+        for number, segment in enumerate(self.filled):
+            first, last = int(bounds[number]), int(bounds[number + 1])
+            if first < last:
+                inside = rows[first:last] - self.starts[number]
+                yield self.segments[segment.name], inside, slice(first, last)
 
     def _hits(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
         hits = []
@@ -285,6 +296,28 @@ class View:
             inside = row - int(self.starts[number])
             hits.append(Hit(segment.ids[inside], score, segment.metadata(inside)))
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _joined(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Join neighbours that are small: scoring a block takes longer than copying a few vectors."""
+    held: list[Block] = []
+    vectors = 0
+    for block in blocks:
+        count = int(block[1].sum())
+        if held and vectors + count > BLOCK_VECTORS // 4:
+            yield _laid_out(held)
+            held, vectors = [], 0
+        held.append(block)
+        vectors += count
+    if held:
+        yield _laid_out(held)
+
+
+def _laid_out(blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    codes = {name: torch.cat([some[name] for some, _ in blocks]) for name in blocks[0][0]}
+    return codes, torch.cat([lengths for _, lengths in blocks])
 
 
 def _shared(array: NDArray[Any]) -> Tensor:

@@ -73,13 +73,14 @@ def told(index: Index, view: View) -> list[list[tuple[str, float, int]]]:
 def test_a_view_that_grew_answers_as_one_made_at_once(tmp_path, name, monkeypatch):
     draw = np.random.default_rng(7)
     with Index.create(tmp_path / "idx", recipe=RECIPES[name], dim=DIM) as index:
+        index.upkeep.close()  # nothing is merged behind our back
         put(index, draw, 40)
         older = []
         for step in range(50):
             # Segments of nine documents are asked by themselves, smaller ones together.
             monkeypatch.setattr(single, "JOINED_FLOATS", 8 * DIM)
             change(index, draw)
-            view = index.view  # segments are merged behind our back, too
+            view = index.view
             grown = told(index, view)
             assert grown == told(index, View(view.snapshot, index.pipeline)), step
             monkeypatch.setattr(single, "JOINED_FLOATS", 0)
