@@ -79,7 +79,7 @@ def _shared_options() -> list[click.Parameter]:
             default="auto",
             show_default=True,
             metavar="auto|cpu|cuda:N",
-            help="Where models and exact scores are computed.",
+            help="Where models run, documents pass the recipe, and exact scores are computed.",
         ),
         click.Option(["-v", "--verbose"], is_flag=True, help="Tell more; show where errors arose."),
         click.Option(["-q", "--quiet"], is_flag=True, help="No progress and no remarks."),

@@ -15,10 +15,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from colreduce.device import CPU
 from colreduce.embed import Encoder
 from colreduce.index.build import Bench, SegmentBuilder, Watch
 from colreduce.index.index import Index
-from colreduce.index.loading import learned
+from colreduce.index.loading import learned, places
 from colreduce.index.maintain import merge
 from colreduce.index.sample import Keeper
 from colreduce.pipeline import Pipeline
@@ -48,32 +49,36 @@ def piece_builder(
 class Making:
     """An index in the making, and the one process that makes it."""
 
-    def __init__(self, store: Store, encoder: Encoder | None) -> None:
+    def __init__(self, store: Store, encoder: Encoder | None, device: str) -> None:
         """Use ``begin`` or ``resume``."""
         self._store = store
-        self.index = Index(store, encoder)
+        self.index = Index(store, encoder, device)
         self.staging: Staging = store.staging
 
     @classmethod
-    def begin(cls, path: Path, config: Mapping[str, Any], encoder: Encoder | None) -> Making:
+    def begin(
+        cls, path: Path, config: Mapping[str, Any], encoder: Encoder | None, device: str = CPU
+    ) -> Making:
         """Begin in a new folder, or in one that holds an unfinished build and nothing else.
 
         Then the index is to be fitted, and `found` to be called.
         """
-        return cls(Store.prepare(path, config), encoder)
+        return cls(Store.prepare(path, config), encoder, device)
 
     @classmethod
-    def resume(cls, path: Path, record: Mapping[str, Any], encoder: Encoder | None) -> Making:
+    def resume(
+        cls, path: Path, record: Mapping[str, Any], encoder: Encoder | None, device: str = CPU
+    ) -> Making:
         """Go on with a build whose record was written; its methods know what they learned.
 
         It may have shown its index already, and have been stopped before its end.
         """
         if generations(path):
-            return cls(Store.open(path, write=True), encoder)
+            return cls(Store.open(path, write=True), encoder, device)
         names = [name for name in record["files"] if name.startswith(LEARNED)]
         staging = Staging(path, lambda: None)
         known = {name.removeprefix(LEARNED): staging.arrays(record, name) for name in names}
-        return cls(Store.prepare(path, record["config"], known), encoder)
+        return cls(Store.prepare(path, record["config"], known), encoder, device)
 
     def found(
         self, record: Mapping[str, Any], arrays: Mapping[str, Mapping[str, NDArray[Any]]]
@@ -111,7 +116,8 @@ class Making:
             for writer in writers:
                 writer.abort()
             raise
-        self._store.commit(writers, models=learned(self.index.pipeline))
+        pipeline = self.index.pipeline
+        self._store.commit(writers, models=learned(pipeline), notes=places(pipeline))
         self.index.refresh()
 
     def close(self) -> None:

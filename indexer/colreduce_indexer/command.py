@@ -215,16 +215,17 @@ def index(
     from colreduce_indexer.sources import open_source, suited
 
     who = _executor(settings, shared.device)
-    asked = Settings(recipe=Recipe.parse(recipe), seed=shared.seed, memory=size(memory), **settings)
+    given: dict[str, Any] = {**settings, "seed": shared.seed, "device": shared.device}
+    asked = Settings(recipe=Recipe.parse(recipe), memory=size(memory), **given)
     find_begun(out, asked.resume)
     opened = open_source(source, vectors=vectors, most_pages=max_pages)
     loaded = None if none else load_encoder(encoder, device=shared.device)
     if loaded is not None:
         shared.screen.remark(loaded.describe())
     with _told(shared.screen) as teller, _stopping():
-        given = suited(opened, loaded)
+        whole = suited(opened, loaded)
         built = build(
-            given, out, asked, encoder=loaded, rejects_file=rejects, teller=teller, executor=who
+            whole, out, asked, encoder=loaded, rejects_file=rejects, teller=teller, executor=who
         )
     _show(shared.screen, built)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from colreduce.device import chosen as on_device
 from colreduce.embed import Encoder
 from colreduce.errors import Locked, Stopped
 from colreduce.evaluate.fidelity import Best, LedgerMaker
@@ -90,6 +91,7 @@ def build(
     rejects_file  where the records that were left out are told; beside the folder if not given
     executor      who makes the pieces; this process if nobody is given
     """
+    on_device(settings.device)  # one that is not there is an error before anything is read
     begun = find_begun(out, settings.resume)
     clock = Clock()
     told = rejects_file or out.with_name(f"{out.name}.rejects.jsonl")
@@ -150,7 +152,8 @@ def _founded(
     with clock.running("fit"):
         sample = _sample(found, encoder, settings.batch_size)
         cuts = cuts_of(found, sample, settings)
-        making = Making.begin(out, settings.config(encoder, sample.dim), encoder)
+        fixed = settings.config(encoder, sample.dim)
+        making = Making.begin(out, fixed, encoder, on_device(settings.device))
         try:
             making.index.fit(sample, found.sample.texts)
             asking = None
@@ -203,7 +206,7 @@ def _resumed(
     """Go on with a build, if it is the same that is asked for."""
     record = begun.record
     require_same(record, source, settings, encoder, lambda done: teller.progress("read", done, 0))
-    making = Making.resume(out, record, encoder)
+    making = Making.resume(out, record, encoder, on_device(settings.device))
     try:
         making.staging.drop_damaged()
         names = [name for name in (BLOCKS, ASKING) if name in record["files"]]

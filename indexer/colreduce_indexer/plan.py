@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from colreduce.device import AUTO, chosen
 from colreduce.embed import Encoder
 from colreduce.errors import BadData, BadInput
 from colreduce.evaluate.held_out import Asking
@@ -45,6 +46,7 @@ class Settings:
     max_rejects  records that may be left out because they cannot be used
     resume       go on with what was begun in the same folder
     piece        documents of a piece, where it is not to follow from the memory
+    device       where documents pass the recipe; its kind decides about their last bits
     """
 
     recipe: Recipe
@@ -60,6 +62,7 @@ class Settings:
     max_rejects: int = 0
     resume: bool = True
     piece: int | None = None
+    device: str = AUTO
 
     @property
     def block(self) -> int:
@@ -197,6 +200,7 @@ def _compared(settings: Settings, source: Source) -> dict[str, Any]:
         "vectors": source.vectors,
         "limit": settings.limit,
         "batch size": settings.batch_size,
+        "device": chosen(settings.device).partition(":")[0],
     }
 
 

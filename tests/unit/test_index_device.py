@@ -99,3 +99,15 @@ class TestOnDevice:
         noted = json.loads(told.stdout)["notes"]["ran_on"]
         assert noted["device"] == torch.cuda.get_device_name()
         assert "ran on" in CliRunner().invoke(main, ["inspect", str(tmp_path / "idx")]).stdout
+
+
+@pytest.mark.parametrize("workers", [[], ["--workers", "1"]])
+def test_a_build_on_a_device_that_is_not_there_reads_nothing(tmp_path, workers):
+    source = tmp_path / "vectors.npz"
+    batch = documents(20)
+    np.savez(source, tokens=batch.tokens.numpy(), lengths=batch.lengths.numpy())
+    asked = ["index", str(source), "--vectors", "--out", str(tmp_path / "idx"), *workers]
+    told = CliRunner().invoke(main, [*asked, "--device", f"cuda:{COUNT}"])
+    assert told.exit_code == 1
+    assert f"device 'cuda:{COUNT}' was asked for" in told.output
+    assert not (tmp_path / "idx").exists()

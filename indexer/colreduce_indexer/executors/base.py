@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from numpy.typing import NDArray
 
+from colreduce.device import chosen as on_device
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, ModelMismatch
 from colreduce.evaluate.fidelity import Best, RunWatch
@@ -237,7 +238,7 @@ class Maker:
         if brief.asking is not None and brief.asked is not None:
             kind, texts, sources = brief.asking
             asking = Asking(kind, as_ragged(brief.asked), texts, sources)
-        pipeline = known_pipeline(recipe, brief.learned)
+        pipeline = known_pipeline(recipe, brief.learned).on(on_device(brief.device))
         self._work = Work(brief.config, pipeline, asking, brief.batch_size, brief.piece)
         self._encoder: Encoder | None = None
         if brief.encoder is not None:
