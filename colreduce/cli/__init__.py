@@ -30,6 +30,7 @@ COMMANDS = {
     "compact": "Move all documents into one segment; --purge removes deleted bytes.",
     "snapshot": "Write a complete copy of an index into one file.",
     "restore": "Make an index from such a file.",
+    "shard": "Split an index into shards that are served as one collection.",
     "export": "Write all documents for Parquet, safetensors, Qdrant, LanceDB or Vespa.",
     "verify": "Read every byte again and name what is damaged.",
     "methods": "List every method of every stage, or explain one.",
@@ -41,7 +42,16 @@ COMMANDS = {
 HERE = {
     **{
         name: name
-        for name in ("demo", "search", "explain", "evaluate", "inspect", "export", "methods")
+        for name in (
+            "demo",
+            "search",
+            "explain",
+            "evaluate",
+            "inspect",
+            "shard",
+            "export",
+            "methods",
+        )
     },
     "plan": "plan",
     "train": "train",

@@ -92,7 +92,7 @@ class AsyncClient:
             filter=filter,
             metadata=metadata,
         )
-        return (await self._do(ask, timeout or self.timeout)).hits
+        return (await self._do(ask, timeout or self.timeout)).whole()
 
     async def answer(
         self,

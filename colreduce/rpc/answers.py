@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from colreduce.errors import ColreduceError
+from colreduce.errors import ColreduceError, Unavailable
 from colreduce.results import Document, Hit
 from colreduce.rpc import codec
 from colreduce.rpc.ledger import from_ledger
@@ -15,11 +15,20 @@ from colreduce.rpc.v1 import admin_pb2, search_pb2
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a search found, on which generation, and how long each stage took on the server."""
+    """What a search found, on which generation, and how long each stage took on the server.
+
+    partial  a part of the collection did not answer in time: better documents may be missing
+    """
 
     hits: list[Hit]
     generation: int
     seconds: Mapping[str, float] = field(default_factory=dict)
+    partial: bool = False
+
+    def whole(self) -> list[Hit]:
+        """Return the hits, or raise `Unavailable` if a part of the collection is missing."""
+        _require_whole(self.partial)
+        return self.hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,14 @@ class Upserted:
     generation: int = 0  # the newest that shows some of them
 
 
+def _require_whole(partial: bool) -> None:
+    if partial:
+        raise Unavailable(
+            "a part of the collection did not answer in time, so better documents may be missing. "
+            "Try again, or take what there is by answer(), which says that it is partial."
+        )
+
+
 def hits(found: Sequence[search_pb2.Hit]) -> list[Hit]:
     """Read the documents that a search found."""
     return [Hit(one.id, one.score, codec.read_metadata(one.metadata_json)) for one in found]
@@ -69,11 +86,12 @@ def hits(found: Sequence[search_pb2.Hit]) -> list[Hit]:
 def answer(message: search_pb2.SearchResponse) -> Answer:
     """Read the answer to one query."""
     seconds = {one.stage: one.milliseconds / 1000 for one in message.timings}
-    return Answer(hits(message.hits), message.generation, seconds)
+    return Answer(hits(message.hits), message.generation, seconds, message.partial)
 
 
 def many(message: search_pb2.BatchSearchResponse) -> list[list[Hit]]:
-    """Read the answers to several queries."""
+    """Read the answers to several queries; `Unavailable` if a part of the collection is missing."""
+    _require_whole(message.partial)
     return [hits(one.hits) for one in message.results]
 
 

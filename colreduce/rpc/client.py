@@ -104,7 +104,7 @@ class Client:
             filter=filter,
             metadata=metadata,
         )
-        return self._do(ask, timeout or self.timeout).hits
+        return self._do(ask, timeout or self.timeout).whole()
 
     def answer(
         self,

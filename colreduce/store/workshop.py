@@ -73,7 +73,8 @@ def set_down(files: Files, folder: Path, sha256: str) -> None:
     fs.mkdir(folder)
     for name, seal in wanted.items():
         checked = layout.checked_name(name, "a file")
-        if fs.write_once(folder / checked, files[name].data) != fs.Seal(**seal):
+        data: Any = files[name].data
+        if fs.write_once(folder / checked, data) != fs.Seal(**seal):
             raise Damaged(f"a piece arrived damaged: its file {name} is not what was sealed.")
     fs.write_once(folder / layout.SEGMENT_JSON, told)
     fs.fsync_dir(folder)

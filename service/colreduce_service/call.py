@@ -50,6 +50,7 @@ class Call:
     collection: str = ""  # its name, once it is known
     cost: float = 0.0  # what the caller is charged for it
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> how long it took
+    partial: bool = False  # a part of the collection did not answer
     searched: list[Searched] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
 

@@ -126,6 +126,21 @@ class Collection:
             raise copy.copy(self._closed)
         return self._index
 
+    @property
+    def generation(self) -> int:
+        """Return the number of the newest commit that searches see."""
+        return self.index.generation
+
+    @property
+    def documents(self) -> int:
+        """Return how many documents there are."""
+        return len(self.index)
+
+    @property
+    def shown(self) -> object:
+        """Return something that is another object as soon as searches see a change."""
+        return self.index.view
+
     def require_text(self, field: str) -> None:
         """Raise why texts cannot be encoded, if so; ``field`` is where the text stands."""
         if self._textless is not None:
@@ -231,6 +246,10 @@ class Collection:
         if isinstance(self._unwritable, DiskFull):
             self._unwritable = None
             self._changed()
+
+    def snapshot(self, target: Path) -> int:
+        """Write a complete copy into one new file; return its generation."""
+        return self.index.snapshot(target)
 
     def compact(self, *, purge: bool) -> tuple[int, int]:
         """Move all documents into one segment; return the generation and how many there are."""

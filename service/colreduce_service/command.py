@@ -154,10 +154,11 @@ def _log_to_stderr(level: int, *, as_json: bool) -> None:
 def _announce(server: Server, as_json: bool) -> None:
     """Say on stderr, and as JSON on stdout, that requests are answered from now on."""
     collections = server.indexes.all()
-    documents = sum(len(one.index) for one in collections if one.ready)
+    documents = sum(one.documents for one in collections if one.ready)
     for one in collections:
         if one.problem is not None:
-            click.echo(f"warning: {one.name} is not served: {one.problem}", err=True)
+            state = "is served only in part" if one.ready else "is not served"
+            click.echo(f"warning: {one.name} {state}: {one.problem}", err=True)
             continue
         if one.text_problem is not None:
             click.echo(f"note: {one.name} takes vectors only: {one.text_problem}", err=True)
@@ -178,8 +179,8 @@ def _announce(server: Server, as_json: bool) -> None:
             {
                 "name": one.name,
                 "ready": one.ready,
-                "documents": len(one.index) if one.ready else 0,
-                "generation": one.index.generation if one.ready else 0,
+                "documents": one.documents if one.ready else 0,
+                "generation": one.generation if one.ready else 0,
                 "text_queries": one.text_problem is None,
                 "writable": one.write_problem is None,
                 "problem": str(one.problem or one.text_problem or ""),

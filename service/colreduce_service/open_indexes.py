@@ -16,9 +16,14 @@ from colreduce.index import Collections
 from colreduce.index.collections import is_index
 from colreduce.recipe import Recipe
 from colreduce.rpc import limits
+from colreduce.rpc.limits import NAME
+from colreduce.store.sharding import is_sharded
 from colreduce_service.call import Call
 from colreduce_service.collection import Collection
+from colreduce_service.cores import cores
 from colreduce_service.encoders import Encoders
+from colreduce_service.shards.collection import ShardedCollection
+from colreduce_service.shards.reach import Reach
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +34,22 @@ LOOK_SECONDS = 1.0
 class OpenIndexes:
     """One index, or every index in a folder, kept open and followed as they change."""
 
-    def __init__(self, root: Path, encoders: Encoders | None = None, *, write: bool = True) -> None:
-        """With ``write`` this process is the writer of every index, where no other process is."""
+    def __init__(
+        self,
+        root: Path,
+        encoders: Encoders | None = None,
+        *,
+        write: bool = True,
+        reach: Reach | None = None,
+    ) -> None:
+        """With ``write`` this process is the writer of every index, where no other process is.
+
+        reach  how the replicas of collections in shards are reached
+        """
         self.root = root.resolve()
         self.encoders = encoders or Encoders()
         self._write = write
+        self._reach = reach or Reach("", 1, cores())
         self._collections: dict[str, Collection] = {}
         self._folder: Collections | None = None  # None where the root is an index itself
         self._changing = threading.Lock()  # held while collections come and go
@@ -49,7 +65,7 @@ class OpenIndexes:
         if not self.root.is_dir():
             raise NotAnIndex(f"there is no folder {self.root}")
         self.encoders.load()
-        if is_index(self.root):
+        if is_index(self.root) or is_sharded(self.root):
             name = _proper_name(self.root.name)
             self._collections = {name: self._opened(name, self.root)}
         else:
@@ -130,6 +146,8 @@ class OpenIndexes:
             collection = self.get(name)
             if collection.path.is_symlink():
                 raise ReadOnly(f"{name} is a link to an index elsewhere: remove it by hand")
+            if isinstance(collection, ShardedCollection):
+                raise ReadOnly(f"{name} lies in shards: remove its folder by hand")
             if isinstance(collection.write_problem, Locked):
                 raise copy.copy(collection.write_problem)
             documents = len(collection.index) if collection.ready else 0
@@ -175,6 +193,7 @@ class OpenIndexes:
             self._thread.join()
         for collection in self.all():
             collection.close()
+        self._reach.close()
         self.encoders.close()
 
     def _watch(self) -> None:
@@ -189,11 +208,16 @@ class OpenIndexes:
         def changed() -> None:
             self._changed()
 
+        if is_sharded(path):
+            reach = self._reach
+            return ShardedCollection(
+                name, path, self.encoders.lend, reach, remote=reach.remote, changed=changed
+            )
         return Collection(name, path, self.encoders.lend, write=self._write, changed=changed)
 
     def _look_for_more(self, folder: Collections) -> None:
         found = dict(self._collections)
-        for name in folder.names():
+        for name in (*folder.names(), *_in_shards(self.root)):
             if name not in found:
                 found[name] = self._opened(name, self.root / name)
         self._collections = found
@@ -207,6 +231,15 @@ class OpenIndexes:
                 "and drops collections"
             )
         return self._folder
+
+
+def _in_shards(root: Path) -> list[str]:
+    """Return the names of the collections in a folder that lie in shards."""
+    return [
+        path.name
+        for path in sorted(root.iterdir())
+        if NAME.fullmatch(path.name) and is_sharded(path)
+    ]
 
 
 def _proper_name(name: str) -> str:

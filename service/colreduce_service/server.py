@@ -36,6 +36,7 @@ from colreduce_service.open_indexes import OpenIndexes
 from colreduce_service.rates import Rates
 from colreduce_service.servicers import AdminServicer, SearchServicer, WriteServicer
 from colreduce_service.settings import Settings
+from colreduce_service.shards.reach import Reach
 from colreduce_service.tls import Certificates
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,8 @@ class Server:
         if settings.snapshots is not None and not settings.snapshots.is_dir():
             raise BadInput(f"there is no folder {settings.snapshots}", field="snapshots")
         encoders = Encoders(settings.encoder, settings.device)
-        self.indexes = OpenIndexes(root, encoders, write=not settings.read_only)
+        reach = Reach(settings.ray, settings.replicas, self.settings.workers)
+        self.indexes = OpenIndexes(root, encoders, write=not settings.read_only, reach=reach)
         self.lanes = _lanes(self.settings)
         self.health = health.Health()
         self.health.say(dict.fromkeys(("", *SERVICES), False))

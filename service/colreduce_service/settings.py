@@ -56,6 +56,15 @@ class Settings:
     read_only: bool = setting(
         False, "Follow what another process writes, and write nothing: a replica."
     )
+    ray: str = setting(
+        "",
+        "Cluster of Ray in which the shards of a collection are searched; 'local' starts one here. "
+        "Default: they are searched in this process.",
+        metavar="ADDRESS",
+    )
+    replicas: int = setting(
+        1, "Replicas of every shard in the cluster.", type=click.IntRange(min=1)
+    )
     encoder: tuple[str, ...] = setting(
         (),
         "Model that encodes texts; may be given several times. Default: the one each index was "

@@ -115,12 +115,13 @@ class Killer(threading.Thread):
 def campaign(folder, kills, seed=1):
     """Build in this process, on a cluster of two nodes, under kills, and with everything twice."""
     import ray
-    from colreduce_indexer.executors import Inline, OnRay
+    from colreduce_indexer.executors import Inline, OnRay, on_ray
     from ray.cluster_utils import Cluster
 
     from tests.unit.test_executors import PIECES, Twice, corpus, run
 
     figures = Figures()
+    on_ray.RETRIES += kills  # all of them may meet the same piece
     source = corpus(folder / "docs.jsonl")
     counted = folder / "begun"
 

@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 VALUES: dict[str, Any] = {
     "listen": "127.0.0.1:7",
     "read_only": True,
+    "ray": "10.0.0.1:6379",
+    "replicas": 2,
     "encoder": ("one", "two"),
     "device": "cpu",
     "seed": 3,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from colreduce.rpc.v1 import tensor_pb2 as colreduce_dot_rpc_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63olreduce/rpc/v1/search.proto\x12\x10\x63olreduce.rpc.v1\x1a\x1d\x63olreduce/rpc/v1/tensor.proto\"M\n\x05Query\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x07vectors\x18\x02 \x01(\x0b\x32\x18.colreduce.rpc.v1.TokensH\x00\x42\x07\n\x05query\"\xd0\x01\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x05query\x18\x02 \x01(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\x0f\n\x07timings\x18\x08 \x01(\x08\x42\x04\n\x02_kB\r\n\x0b_candidates\"7\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\"0\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"w\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageTime\"\xd7\x01\n\x12\x42\x61tchSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12(\n\x07queries\x18\x02 \x03(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\x0f\n\x07timings\x18\x08 \x01(\x08\x42\x04\n\x02_kB\r\n\x0b_candidates\".\n\x07HitList\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\"\x83\x01\n\x13\x42\x61tchSearchResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.colreduce.rpc.v1.HitList\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageTime\"-\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"I\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x03 \x01(\tB\x07\n\x05_text\"P\n\x0bGetResponse\x12-\n\tdocuments\x18\x01 \x03(\x0b\x32\x1a.colreduce.rpc.v1.Document\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"X\n\x0e\x45xplainRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x05query\x18\x02 \x01(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\n\n\x02id\x18\x03 \x01(\t\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"$\n\x05Patch\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\r\"\xbd\x01\n\x0e\x45xplainedToken\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12$\n\x04span\x18\x03 \x01(\x0b\x32\x16.colreduce.rpc.v1.Span\x12&\n\x05patch\x18\x04 \x01(\x0b\x32\x17.colreduce.rpc.v1.Patch\x12\x0f\n\x07special\x18\x05 \x01(\x08\x12\x13\n\x06vector\x18\x06 \x01(\rH\x01\x88\x01\x01\x42\x07\n\x05_textB\t\n\x07_vector\"r\n\x05Match\x12\x14\n\x0cquery_tokens\x18\x01 \x03(\r\x12\x0e\n\x06vector\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x16\n\tunreduced\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_unreduced\"\xf8\x02\n\x0f\x45xplainResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12(\n\x07matches\x18\x03 \x03(\x0b\x32\x17.colreduce.rpc.v1.Match\x12\x36\n\x0cquery_tokens\x18\x04 \x03(\x0b\x32 .colreduce.rpc.v1.ExplainedToken\x12\x30\n\x06tokens\x18\x05 \x03(\x0b\x32 .colreduce.rpc.v1.ExplainedToken\x12\x12\n\x05query\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04text\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x06traced\x18\x08 \x01(\t\x12\x15\n\x08likeness\x18\t \x01(\x01H\x02\x88\x01\x01\x12%\n\x04grid\x18\n \x01(\x0b\x32\x17.colreduce.rpc.v1.Patch\x12\r\n\x05notes\x18\x0b \x03(\t\x12\x12\n\ngeneration\x18\x0c \x01(\x04\x42\x08\n\x06_queryB\x07\n\x05_textB\x0b\n\t_likeness2\xc5\x02\n\x06Search\x12K\n\x06Search\x12\x1f.colreduce.rpc.v1.SearchRequest\x1a .colreduce.rpc.v1.SearchResponse\x12Z\n\x0b\x42\x61tchSearch\x12$.colreduce.rpc.v1.BatchSearchRequest\x1a%.colreduce.rpc.v1.BatchSearchResponse\x12\x42\n\x03Get\x12\x1c.colreduce.rpc.v1.GetRequest\x1a\x1d.colreduce.rpc.v1.GetResponse\x12N\n\x07\x45xplain\x12 .colreduce.rpc.v1.ExplainRequest\x1a!.colreduce.rpc.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63olreduce/rpc/v1/search.proto\x12\x10\x63olreduce.rpc.v1\x1a\x1d\x63olreduce/rpc/v1/tensor.proto\"M\n\x05Query\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12+\n\x07vectors\x18\x02 \x01(\x0b\x32\x18.colreduce.rpc.v1.TokensH\x00\x42\x07\n\x05query\"\xd0\x01\n\rSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x05query\x18\x02 \x01(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\x0f\n\x07timings\x18\x08 \x01(\x08\x42\x04\n\x02_kB\r\n\x0b_candidates\"7\n\x03Hit\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\"0\n\tStageTime\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x02 \x01(\x01\"\x88\x01\n\x0eSearchResponse\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageTime\x12\x0f\n\x07partial\x18\x04 \x01(\x08\"\xd7\x01\n\x12\x42\x61tchSearchRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12(\n\x07queries\x18\x02 \x03(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\x0e\n\x01k\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x17\n\ncandidates\x18\x04 \x01(\rH\x01\x88\x01\x01\x12\r\n\x05\x65xact\x18\x05 \x01(\x08\x12\x15\n\romit_metadata\x18\x06 \x01(\x08\x12\x0e\n\x06\x66ilter\x18\x07 \x01(\t\x12\x0f\n\x07timings\x18\x08 \x01(\x08\x42\x04\n\x02_kB\r\n\x0b_candidates\".\n\x07HitList\x12#\n\x04hits\x18\x01 \x03(\x0b\x32\x15.colreduce.rpc.v1.Hit\"\x94\x01\n\x13\x42\x61tchSearchResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.colreduce.rpc.v1.HitList\x12\x12\n\ngeneration\x18\x02 \x01(\x04\x12,\n\x07timings\x18\x03 \x03(\x0b\x32\x1b.colreduce.rpc.v1.StageTime\x12\x0f\n\x07partial\x18\x04 \x01(\x08\"-\n\nGetRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\"I\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rmetadata_json\x18\x03 \x01(\tB\x07\n\x05_text\"P\n\x0bGetResponse\x12-\n\tdocuments\x18\x01 \x03(\x0b\x32\x1a.colreduce.rpc.v1.Document\x12\x12\n\ngeneration\x18\x02 \x01(\x04\"X\n\x0e\x45xplainRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12&\n\x05query\x18\x02 \x01(\x0b\x32\x17.colreduce.rpc.v1.Query\x12\n\n\x02id\x18\x03 \x01(\t\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"$\n\x05Patch\x12\x0b\n\x03row\x18\x01 \x01(\r\x12\x0e\n\x06\x63olumn\x18\x02 \x01(\r\"\xbd\x01\n\x0e\x45xplainedToken\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x11\n\x04text\x18\x02 \x01(\tH\x00\x88\x01\x01\x12$\n\x04span\x18\x03 \x01(\x0b\x32\x16.colreduce.rpc.v1.Span\x12&\n\x05patch\x18\x04 \x01(\x0b\x32\x17.colreduce.rpc.v1.Patch\x12\x0f\n\x07special\x18\x05 \x01(\x08\x12\x13\n\x06vector\x18\x06 \x01(\rH\x01\x88\x01\x01\x42\x07\n\x05_textB\t\n\x07_vector\"r\n\x05Match\x12\x14\n\x0cquery_tokens\x18\x01 \x03(\r\x12\x0e\n\x06vector\x18\x02 \x01(\r\x12\x0e\n\x06tokens\x18\x03 \x03(\r\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x16\n\tunreduced\x18\x05 \x01(\x01H\x00\x88\x01\x01\x42\x0c\n\n_unreduced\"\xf8\x02\n\x0f\x45xplainResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12(\n\x07matches\x18\x03 \x03(\x0b\x32\x17.colreduce.rpc.v1.Match\x12\x36\n\x0cquery_tokens\x18\x04 \x03(\x0b\x32 .colreduce.rpc.v1.ExplainedToken\x12\x30\n\x06tokens\x18\x05 \x03(\x0b\x32 .colreduce.rpc.v1.ExplainedToken\x12\x12\n\x05query\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04text\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x0e\n\x06traced\x18\x08 \x01(\t\x12\x15\n\x08likeness\x18\t \x01(\x01H\x02\x88\x01\x01\x12%\n\x04grid\x18\n \x01(\x0b\x32\x17.colreduce.rpc.v1.Patch\x12\r\n\x05notes\x18\x0b \x03(\t\x12\x12\n\ngeneration\x18\x0c \x01(\x04\x42\x08\n\x06_queryB\x07\n\x05_textB\x0b\n\t_likeness2\xc5\x02\n\x06Search\x12K\n\x06Search\x12\x1f.colreduce.rpc.v1.SearchRequest\x1a .colreduce.rpc.v1.SearchResponse\x12Z\n\x0b\x42\x61tchSearch\x12$.colreduce.rpc.v1.BatchSearchRequest\x1a%.colreduce.rpc.v1.BatchSearchResponse\x12\x42\n\x03Get\x12\x1c.colreduce.rpc.v1.GetRequest\x1a\x1d.colreduce.rpc.v1.GetResponse\x12N\n\x07\x45xplain\x12 .colreduce.rpc.v1.ExplainRequest\x1a!.colreduce.rpc.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,32 +40,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HIT']._serialized_end=427
   _globals['_STAGETIME']._serialized_start=429
   _globals['_STAGETIME']._serialized_end=477
-  _globals['_SEARCHRESPONSE']._serialized_start=479
-  _globals['_SEARCHRESPONSE']._serialized_end=598
-  _globals['_BATCHSEARCHREQUEST']._serialized_start=601
-  _globals['_BATCHSEARCHREQUEST']._serialized_end=816
-  _globals['_HITLIST']._serialized_start=818
-  _globals['_HITLIST']._serialized_end=864
-  _globals['_BATCHSEARCHRESPONSE']._serialized_start=867
-  _globals['_BATCHSEARCHRESPONSE']._serialized_end=998
-  _globals['_GETREQUEST']._serialized_start=1000
-  _globals['_GETREQUEST']._serialized_end=1045
-  _globals['_DOCUMENT']._serialized_start=1047
-  _globals['_DOCUMENT']._serialized_end=1120
-  _globals['_GETRESPONSE']._serialized_start=1122
-  _globals['_GETRESPONSE']._serialized_end=1202
-  _globals['_EXPLAINREQUEST']._serialized_start=1204
-  _globals['_EXPLAINREQUEST']._serialized_end=1292
-  _globals['_SPAN']._serialized_start=1294
-  _globals['_SPAN']._serialized_end=1328
-  _globals['_PATCH']._serialized_start=1330
-  _globals['_PATCH']._serialized_end=1366
-  _globals['_EXPLAINEDTOKEN']._serialized_start=1369
-  _globals['_EXPLAINEDTOKEN']._serialized_end=1558
-  _globals['_MATCH']._serialized_start=1560
-  _globals['_MATCH']._serialized_end=1674
-  _globals['_EXPLAINRESPONSE']._serialized_start=1677
-  _globals['_EXPLAINRESPONSE']._serialized_end=2053
-  _globals['_SEARCH']._serialized_start=2056
-  _globals['_SEARCH']._serialized_end=2381
+  _globals['_SEARCHRESPONSE']._serialized_start=480
+  _globals['_SEARCHRESPONSE']._serialized_end=616
+  _globals['_BATCHSEARCHREQUEST']._serialized_start=619
+  _globals['_BATCHSEARCHREQUEST']._serialized_end=834
+  _globals['_HITLIST']._serialized_start=836
+  _globals['_HITLIST']._serialized_end=882
+  _globals['_BATCHSEARCHRESPONSE']._serialized_start=885
+  _globals['_BATCHSEARCHRESPONSE']._serialized_end=1033
+  _globals['_GETREQUEST']._serialized_start=1035
+  _globals['_GETREQUEST']._serialized_end=1080
+  _globals['_DOCUMENT']._serialized_start=1082
+  _globals['_DOCUMENT']._serialized_end=1155
+  _globals['_GETRESPONSE']._serialized_start=1157
+  _globals['_GETRESPONSE']._serialized_end=1237
+  _globals['_EXPLAINREQUEST']._serialized_start=1239
+  _globals['_EXPLAINREQUEST']._serialized_end=1327
+  _globals['_SPAN']._serialized_start=1329
+  _globals['_SPAN']._serialized_end=1363
+  _globals['_PATCH']._serialized_start=1365
+  _globals['_PATCH']._serialized_end=1401
+  _globals['_EXPLAINEDTOKEN']._serialized_start=1404
+  _globals['_EXPLAINEDTOKEN']._serialized_end=1593
+  _globals['_MATCH']._serialized_start=1595
+  _globals['_MATCH']._serialized_end=1709
+  _globals['_EXPLAINRESPONSE']._serialized_start=1712
+  _globals['_EXPLAINRESPONSE']._serialized_end=2088
+  _globals['_SEARCH']._serialized_start=2091
+  _globals['_SEARCH']._serialized_end=2416
 # @@protoc_insertion_point(module_scope)

@@ -167,8 +167,13 @@ class SearchResponse(google.protobuf.message.Message):
     HITS_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
+    PARTIAL_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """The generation of the collection that was searched. It grows with every change."""
+    partial: builtins.bool
+    """Whether a part of the collection did not answer in time, so that better documents may be
+    missing. Only where a collection lies in several shards.
+    """
     @property
     def hits(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Hit]:
         """Best first; equal scores by id."""
@@ -183,8 +188,9 @@ class SearchResponse(google.protobuf.message.Message):
         hits: collections.abc.Iterable[global___Hit] | None = ...,
         generation: builtins.int = ...,
         timings: collections.abc.Iterable[global___StageTime] | None = ...,
+        partial: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["generation", b"generation", "hits", b"hits", "timings", b"timings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["generation", b"generation", "hits", b"hits", "partial", b"partial", "timings", b"timings"]) -> None: ...
 
 global___SearchResponse = SearchResponse
 
@@ -270,8 +276,11 @@ class BatchSearchResponse(google.protobuf.message.Message):
     RESULTS_FIELD_NUMBER: builtins.int
     GENERATION_FIELD_NUMBER: builtins.int
     TIMINGS_FIELD_NUMBER: builtins.int
+    PARTIAL_FIELD_NUMBER: builtins.int
     generation: builtins.int
     """The generation of the collection that was searched."""
+    partial: builtins.bool
+    """As in SearchResponse, for any of the queries."""
     @property
     def results(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HitList]:
         """One list for each query, in the order of the queries."""
@@ -286,8 +295,9 @@ class BatchSearchResponse(google.protobuf.message.Message):
         results: collections.abc.Iterable[global___HitList] | None = ...,
         generation: builtins.int = ...,
         timings: collections.abc.Iterable[global___StageTime] | None = ...,
+        partial: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["generation", b"generation", "results", b"results", "timings", b"timings"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["generation", b"generation", "partial", b"partial", "results", b"results", "timings", b"timings"]) -> None: ...
 
 global___BatchSearchResponse = BatchSearchResponse
 

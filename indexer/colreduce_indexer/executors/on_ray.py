@@ -8,28 +8,23 @@ disk of the index: documents go to it with the piece, and the piece's bytes come
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import tempfile
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from colreduce.errors import BadInput, ColreduceError, MissingDependency, Unavailable
+from colreduce.cluster import joined
+from colreduce.errors import BadInput, ColreduceError, Unavailable
 from colreduce.store import Workshop, fs, taken_along
 from colreduce_indexer.executors.base import Brief, Job, Made, Maker, Order, orders
 from colreduce_indexer.executors.processes import PATIENCE, told
 from colreduce_indexer.progress import Meter
 from colreduce_indexer.stages import Window, ahead
-
-log = logging.getLogger(__name__)
-
-LOCAL = "local"
 
 # How often Ray gives out a piece again whose actor has died, while it made it or before.
 RETRIES = 10
@@ -153,30 +148,3 @@ def _got(ray: Any, done: Any, number: int) -> Made:
     if isinstance(answer, ColreduceError):
         raise answer
     return answer
-
-
-@contextmanager
-def joined(address: str) -> Iterator[Any]:
-    """Join a cluster, or start one on this machine; leave it, or end it, behind the block.
-
-    A process that is in a cluster already stays in that one.
-    """
-    try:
-        import ray
-    except ImportError as problem:
-        raise MissingDependency(
-            "Ray is not installed: pip install 'colreduce[ray]', on every machine of the cluster"
-        ) from problem
-    if ray.is_initialized():
-        yield ray
-        return
-    known: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    where = known if address == LOCAL else {"address": address}
-    try:
-        ray.init(log_to_driver=False, logging_level=logging.WARNING, **where)
-    except (ConnectionError, RuntimeError, ValueError) as problem:
-        raise Unavailable(f"no cluster of Ray can be joined at {address!r}: {problem}") from problem
-    try:
-        yield ray
-    finally:
-        ray.shutdown()

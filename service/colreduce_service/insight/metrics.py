@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from colreduce.errors import AlreadyExists, MissingDependency
-from colreduce.index.search import View
+from colreduce.errors import AlreadyExists, ColreduceError, MissingDependency
 from colreduce_service.admission import Admission
 from colreduce_service.call import Call
 from colreduce_service.collection import Collection
@@ -136,7 +135,7 @@ class _State(Collector):
         self._lanes = lanes
         self._collections = collections
         self._health = health
-        self._known: WeakKeyDictionary[View, dict[str, Any]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[object, dict[str, Any]] = WeakKeyDictionary()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         yield self._serving()
@@ -191,7 +190,10 @@ class _State(Collector):
             by_name["writable"].add_metric([one.name], one.write_problem is None)
             if not one.ready:
                 continue
-            about = self._described(one)
+            try:
+                about = self._described(one)
+            except ColreduceError:  # it is readable in part, and nobody knows what the rest holds
+                continue
             for name in ("documents", "segments", "generation"):
                 by_name[name].add_metric([one.name], about[name])
             for part, count in about["bytes"].items():
@@ -200,8 +202,8 @@ class _State(Collector):
 
     def _described(self, one: Collection) -> dict[str, Any]:
         """Describe a collection, anew only when it has changed: that reads every length."""
-        view = one.index.view
-        about = self._known.get(view)
+        shown = one.shown
+        about = self._known.get(shown)
         if about is None:
-            about = self._known[view] = one.describe()
+            about = self._known[shown] = one.describe()
         return about

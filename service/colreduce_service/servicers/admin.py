@@ -98,7 +98,7 @@ class AdminServicer:
             raise ReadOnly("this server has no folder for snapshots: start it with --snapshots DIR")
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         target = self._snapshots / f"{collection.name}-{stamp}-{secrets.token_hex(4)}.tar"
-        generation = collection.index.snapshot(target)
+        generation = collection.snapshot(target)
         size = target.stat().st_size
         return admin_pb2.SnapshotResponse(name=target.name, generation=generation, bytes=size)
 
@@ -116,8 +116,8 @@ class AdminServicer:
             name=one.name,
             ready=one.ready,
             problem=self._indexes.say(one.problem),
-            generation=index.generation if index is not None else 0,
-            documents=len(index) if index is not None else 0,
+            generation=one.generation if index is not None else 0,
+            documents=one.documents if index is not None else 0,
             writable=one.write_problem is None,
             write_problem=self._indexes.say(one.write_problem),
         )

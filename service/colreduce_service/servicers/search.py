@@ -32,6 +32,7 @@ class SearchServicer:
             hits=_hits(found, request.omit_metadata),
             generation=generation,
             timings=_timings(call) if request.timings else (),
+            partial=call.partial,
         )
 
     def BatchSearch(
@@ -50,6 +51,7 @@ class SearchServicer:
             results=[search_pb2.HitList(hits=_hits(hits, request.omit_metadata)) for hits in found],
             generation=generation,
             timings=_timings(call) if request.timings else (),
+            partial=call.partial,
         )
 
     def Get(self, request: search_pb2.GetRequest, call: Call) -> search_pb2.GetResponse:

@@ -1,0 +1,266 @@
+"""Asking all shards at once, and joining what they say.
+
+Every shard is asked through one of its replicas; another one is asked when that fails, or when half
+of the time is over. A shard that nobody answers for in time is missing, and the answer says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from colreduce.errors import BadInput, ColreduceError, NotAnIndex, NotFound, Unavailable
+from colreduce.index import Hit
+from colreduce_service.shards.replica import Question, Reply, Size
+
+log = logging.getLogger(__name__)
+
+# Seconds for which a replica that has failed is asked only where there is no other.
+RESTING = 1.0
+
+# Seconds between two looks at whether anybody still waits.
+LOOK_SECONDS = 0.05
+
+# This share of the time is kept to join the answers and to send them.
+RESERVE = 0.05
+
+# Seconds that looking after one replica may take.
+UPKEEP_SECONDS = 10.0
+
+
+class Handle(Protocol):
+    """A way to one replica."""
+
+    def ask(self, method: str, *arguments: Any) -> Future[Any]:
+        """Let it do something; the future fails where the replica does."""
+
+    def end(self) -> None:
+        """Let go of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What all shards have found together.
+
+    hits     for every question, as one index would give them
+    missing  the numbers of the shards that did not answer
+    seconds  by stage, of the slowest shard
+    cost     documents that were scored, times the vectors they were scored with
+    """
+
+    hits: list[list[Hit]]
+    missing: tuple[int, ...]
+    seconds: dict[str, float]
+    cost: float
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One shard while it is asked.
+
+    left   replicas that were not asked yet, the best one first
+    again  when another one is asked if none has answered
+    """
+
+    left: list[int]
+    again: float
+    running: int = 0
+    reply: Any = None
+
+
+@dataclass
+class Hub:
+    """The replicas of every shard: ``handles[shard][replica]``."""
+
+    handles: Sequence[Sequence[Handle]]
+    generations: list[int] = field(default_factory=list)
+    documents: list[int] = field(default_factory=list)
+    silent: frozenset[int] = frozenset()  # shards that did not answer when they were asked last
+
+    def __post_init__(self) -> None:
+        self.generations = [0] * len(self.handles)
+        self.documents = [0] * len(self.handles)
+        self._turn = itertools.count()
+        self._inside = 0
+        self._counting = threading.Lock()
+        self._resting: dict[tuple[int, int], float] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return not self._inside
+
+    def answer(
+        self, questions: Sequence[Question], seconds: float, check: Callable[[], None]
+    ) -> Merged:
+        """Ask all shards; raise what the question itself is at fault for.
+
+        ``check`` is called while they work, and raises when nobody waits for the answer.
+        """
+        left = seconds * (1 - RESERVE)
+        every = range(len(self.handles))
+        with self._entered():
+            replies = self._ask(every, "answer", (questions, left), left, check)
+        found: dict[int, Reply] = {
+            one: reply for one, reply in replies.items() if reply is not None
+        }
+        self.silent = frozenset(every) - frozenset(found)
+        if not found:
+            raise Unavailable("none of the shards has answered in time: try again")
+        for shard, reply in found.items():
+            self.generations[shard] = max(self.generations[shard], reply.generation)
+        stages = {stage for reply in found.values() for stage in reply.seconds}
+        slowest = {
+            stage: max(reply.seconds.get(stage, 0.0) for reply in found.values())
+            for stage in sorted(stages)
+        }
+        merged = [
+            merge([reply.hits[place] for reply in found.values()], one.k)
+            for place, one in enumerate(questions)
+        ]
+        cost = sum(
+            len(one.vectors) * reply.scored[place]
+            for reply in found.values()
+            for place, one in enumerate(questions)
+        )
+        return Merged(merged, tuple(sorted(self.silent)), slowest, float(cost))
+
+    def of_one(
+        self, shard: int, method: str, *arguments: Any, seconds: float, check: Callable[[], None]
+    ) -> Any:
+        """Ask one shard for something that only it knows."""
+        [reply] = self._ask([shard], method, arguments, seconds, check).values()
+        if reply is None:
+            raise Unavailable(f"shard {shard} does not answer: try again")
+        return reply
+
+    def of_all(self, method: str, seconds: float) -> list[Any]:
+        """Ask every shard; `Unavailable` if one does not answer."""
+        every = range(len(self.handles))
+        replies = self._ask(every, method, (), seconds, lambda: None)
+        missing = [shard for shard, reply in replies.items() if reply is None]
+        if missing:
+            raise Unavailable(f"shard {missing[0]} does not answer: try again")
+        return [replies[shard] for shard in every]
+
+    def refresh(self, seconds: float = UPKEEP_SECONDS) -> None:
+        """Let the replicas take over what is new, one after the other, so that others answer.
+
+        seconds  that each of them may take
+        """
+        heard: set[int] = set()
+        for place in range(max(map(len, self.handles))):
+            for shard, replicas in enumerate(self.handles):
+                if place < len(replicas) and self._refresh(shard, place, seconds):
+                    heard.add(shard)
+        self.silent = frozenset(range(len(self.handles))) - heard
+
+    def close(self) -> None:
+        """Let go of all replicas."""
+        for replicas in self.handles:
+            for one in replicas:
+                one.end()
+
+    @contextmanager
+    def _entered(self) -> Iterator[None]:
+        with self._counting:
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._inside -= 1
+
+    def _refresh(self, shard: int, place: int, seconds: float) -> bool:
+        try:
+            told = self.handles[shard][place].ask("refresh").result(seconds)
+        except Exception as problem:  # whatever a cluster may raise: it is asked again in a second
+            told = problem
+        if isinstance(told, Size):
+            if told.generation >= self.generations[shard]:
+                self.generations[shard], self.documents[shard] = told.generation, told.documents
+            if self._resting.pop((shard, place), None) is not None:
+                log.info("replica %d of shard %d answers again", place, shard)
+            return True
+        self._rest(shard, place, told)
+        return False
+
+    def _ask(
+        self,
+        shards: Sequence[int],
+        method: str,
+        arguments: tuple[Any, ...],
+        seconds: float,
+        check: Callable[[], None],
+    ) -> dict[int, Any]:
+        """Return the reply of every shard; None for one that nobody answers for in time."""
+        began = time.monotonic()
+        end = began + seconds
+        asking = {shard: _Asking(self._order(shard), began + seconds / 2) for shard in shards}
+        running: dict[Future[Any], tuple[int, int]] = {}
+
+        def ask_next(shard: int) -> None:
+            one = asking[shard]
+            if one.left:
+                place = one.left.pop(0)
+                one.running += 1
+                running[self.handles[shard][place].ask(method, *arguments)] = (shard, place)
+
+        for shard in shards:
+            ask_next(shard)
+        while any(one.reply is None and one.running for one in asking.values()):
+            now = time.monotonic()
+            if now >= end:
+                break
+            done, _ = wait(running, min(LOOK_SECONDS, end - now), FIRST_COMPLETED)
+            check()
+            for future in done:
+                shard, place = running.pop(future)
+                asking[shard].running -= 1
+                if not self._take(asking[shard], future, shard, place):
+                    ask_next(shard)
+            for shard, one in asking.items():
+                if one.reply is None and one.left and time.monotonic() >= one.again:
+                    one.again = end
+                    ask_next(shard)
+        return {shard: one.reply for shard, one in asking.items()}
+
+    def _take(self, one: _Asking, future: Future[Any], shard: int, place: int) -> bool:
+        """Take the reply of a replica; False if it has failed and another is to be asked."""
+        problem: BaseException | None = future.exception()
+        told = None if problem is not None else future.result()
+        if isinstance(told, BadInput | NotFound) and not isinstance(told, NotAnIndex):
+            raise told  # every replica would say so
+        if isinstance(told, ColreduceError):
+            problem = told
+        if problem is None:
+            one.reply = told if one.reply is None else one.reply
+            return True
+        self._rest(shard, place, problem)
+        return one.reply is not None
+
+    def _order(self, shard: int) -> list[int]:
+        """Return a shard's replicas by turns; those that have failed lately come last."""
+        count = len(self.handles[shard])
+        turn = next(self._turn)
+        places = [(turn + place) % count for place in range(count)]
+        now = time.monotonic()
+        return sorted(places, key=lambda place: self._resting.get((shard, place), 0.0) > now)
+
+    def _rest(self, shard: int, place: int, problem: BaseException) -> None:
+        if (shard, place) not in self._resting:
+            log.warning("replica %d of shard %d does not answer: %s", place, shard, problem)
+        self._resting[shard, place] = time.monotonic() + RESTING
+
+
+def merge(found: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
+    """Join the hits of shards, best first; of equal scores the one whose id comes first."""
+    every = itertools.chain.from_iterable(found)
+    return sorted(every, key=lambda hit: (-hit.score, hit.id))[:k]
