@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from colreduce.choose import hint
+from colreduce.embed.pages import Page, recorded_page
 from colreduce.errors import BadData, UnknownName
 from colreduce.evaluate import trec
 from colreduce.evaluate.records import Record, numbered_lines, records
@@ -80,6 +81,18 @@ class BeirFolder:
         if inside.is_dir() and (found := sorted(p for p in inside.rglob("*") if p.is_file())):
             return found
         raise BadData(_nowhere(self.path, CORPUS))
+
+    def pages(self) -> Iterator[Page]:
+        """Yield the pages that the documents are, as their metadata names them (``image``)."""
+        folder = self.corpus_files()[0].parent
+        for record in self.corpus():
+            page = recorded_page(record.metadata, folder)
+            if page is None:
+                raise BadData(
+                    f"{folder}: the document {record.id!r} is no page: wanted the name of a "
+                    "picture or PDF in that folder as 'image' in its metadata"
+                )
+            yield page
 
     def queries(self) -> dict[str, str]:
         """Return the text of every query."""

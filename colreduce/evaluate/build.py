@@ -44,7 +44,8 @@ def build_index(
     """Build an index in a new folder; return it with the seconds that each stage took."""
     vectors = corpus.embeddings
     made: dict[str, Any] = {"dim": vectors.dim} if encoder is None else {"encoder": encoder}
-    index = Index.create(path, recipe=recipe, seed=seed, store_texts=store_texts, **made)
+    made |= {"store_texts": store_texts, "store_pictures": False}
+    index = Index.create(path, recipe=recipe, seed=seed, **made)
     try:
         numbers = reservoir(range(len(corpus.ids)), SAMPLE, seed)
         index.fit(vectors.take(numbers), _texts_of(corpus, numbers))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from colreduce.embed import Encoder
+from colreduce.embed import Encoder, reads_pages
 from colreduce.embed.precomputed import query_vectors, vector_batches
 from colreduce.errors import BadData, BadInput
 from colreduce.evaluate.beir import BeirFolder, Qrels
@@ -81,12 +81,17 @@ def with_vectors(
     elif encoder is not None and folder is not None:
         given = [text or "" for text in judged.queries.values()]
         encoded = store.queries(encoder, given, batch_size)
-        embeddings = store.documents(
-            encoder,
-            lambda: (record.text for record in folder.corpus()),
-            batch_size=batch_size,
-            progress=progress,
-        )
+        if reads_pages(encoder):
+            embeddings = store.pages(
+                encoder, folder.pages, batch_size=batch_size, progress=progress
+            )
+        else:
+            embeddings = store.documents(
+                encoder,
+                lambda: (record.text for record in folder.corpus()),
+                batch_size=batch_size,
+                progress=progress,
+            )
         queries, key = encoded.span(0, len(asked)), f"{embeddings.key}-{encoded.key}"
         name = str(encoder.identity["name"])
     else:

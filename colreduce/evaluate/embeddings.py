@@ -27,8 +27,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from colreduce.embed import Encoder
-from colreduce.errors import BadData, ColreduceError, DiskFull
+from colreduce.embed import Encoder, PageEncoder
+from colreduce.embed.pages import Page, drawn
+from colreduce.errors import BadData, BadInput, ColreduceError, DiskFull
 from colreduce.evaluate.progress import Progress as Progress
 from colreduce.evaluate.progress import cache_folder as cache_folder
 from colreduce.evaluate.progress import silent as silent
@@ -137,6 +138,25 @@ class EmbeddingStore:
         found = self.find(key)
         if found is None:
             found = self.write(key, encoder.documents(texts(), batch_size), count, progress)
+        return found
+
+    def pages(
+        self,
+        encoder: Encoder,
+        pages: Callable[[], Iterator[Page]],
+        *,
+        batch_size: int = 32,
+        progress: Progress = silent,
+    ) -> Embeddings:
+        """Return the vectors of pages, drawing and encoding them if that was not done before."""
+        if not isinstance(encoder, PageEncoder):
+            raise BadInput(f"{encoder.identity['name']} reads no pages", field="encoder")
+        digests = [page.digest() for page in pages()]
+        key = text_key(encoder, "pages", digests)
+        found = self.find(key)
+        if found is None:
+            made = encoder.pages(drawn(pages()), batch_size)
+            found = self.write(key, made, len(digests), progress)
         return found
 
     def queries(self, encoder: Encoder, texts: list[str], batch_size: int = 32) -> Embeddings:

@@ -14,10 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from colreduce.errors import BadInput
 from colreduce.evaluate.machine import versions
 from colreduce.evaluate.outcomes import OutcomeCache
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
 
     from colreduce.embed import Encoder, Reading
@@ -67,6 +69,15 @@ class RememberedEncoder:
     def documents(self, texts: Iterable[str], batch_size: int = 32) -> Iterator[Ragged]:
         """Encode documents in their order, some batches at a time."""
         return self.loaded.documents(texts, batch_size)
+
+    def pages(self, pictures: Iterable[Image], batch_size: int = 4) -> Iterator[Ragged]:
+        """Encode pages in their order, a few at a time, if it is an encoder of pages."""
+        from colreduce.embed import PageEncoder
+
+        loaded = self.loaded
+        if not isinstance(loaded, PageEncoder):
+            raise BadInput(f"{self.identity['name']} reads no pages", field="encoder")
+        return loaded.pages(pictures, batch_size)
 
     def queries(self, texts: Sequence[str], batch_size: int = 32) -> list[Tensor]:
         """Encode queries."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from colreduce.embed.pages import recorded_page
 from colreduce.errors import BadData
 from colreduce.evaluate.beir import BeirFolder, Qrels, check_judged
 
@@ -60,10 +61,14 @@ def read_judged(
         raise BadData(f"there is no file or folder {folder.path}")
     qrels, texts = folder.qrels(split), folder.queries()
     digest, ids, size = Digest(), [], 0
+    within = folder.corpus_files()[0].parent
     for record in folder.corpus():
         ids.append(record.id)
         size += len(record.text.encode("utf-8", "surrogatepass"))
         digest.add(record.id, record.text)
+        page = recorded_page(record.metadata, within)
+        if page is not None:
+            digest.add(page.digest())
     check_judged(qrels, folder.qrels_path(split), set(texts), set(ids))
     asked: dict[str, str | None] = {name: texts[name] for name in texts if name in qrels}
     digest.add("queries", *(part for name in asked for part in (name, str(asked[name]))))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from colreduce.cli import main
 from colreduce.errors import BadData, UnknownName
+from colreduce.evaluate import hub
 from colreduce.evaluate.beir import BeirFolder
 from colreduce.evaluate.hub import GROUPS, fetched, is_name
+from tests.reference.tiny_page_models import save_colqwen2
 
 datasets = pytest.importorskip("datasets", reason="datasets is not installed")
 
@@ -38,7 +43,7 @@ def reader(folder: Path) -> Any:
 
     def read(_: str, configuration: str, split: str) -> Iterable[Mapping[str, Any]]:
         table: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-            str(folder), configuration, split=split
+            str(folder), configuration, split=split, cache_dir=str(folder.parent / "read")
         )
         return table
 
@@ -127,3 +132,63 @@ def test_only_names_of_groups_are_names(tmp_path: Path, monkeypatch: pytest.Monk
     assert not is_name(Path("beir/scifact"))
     for names, place in GROUPS.values():
         assert place(names[0]).corpus[1] == "corpus"
+
+
+def test_vidore_is_evaluated_with_an_encoder_of_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a machine with a network and a real checkpoint does, but for the size of both."""
+    image = pytest.importorskip("PIL.Image")
+    rows = [
+        {"corpus-id": 7 + number, "image": image.new("RGB", (300, 400), colour)}
+        for number, colour in enumerate(("yellow", "navy", "darkred"))
+    ]
+    made = repository(
+        tmp_path / "three-pages",
+        "test",
+        {
+            "corpus": rows,
+            "queries": [
+                {"query-id": 3, "query": "what rises", "language": "english"},
+                {"query-id": 4, "query": "the moon", "language": "english"},
+            ],
+            "qrels": [
+                {"query-id": 3, "corpus-id": 7, "score": 2},
+                {"query-id": 4, "corpus-id": 9, "score": 1},
+            ],
+        },
+    )
+    monkeypatch.setattr(hub, "_from_hub", reader(made))
+    asked = ["evaluate", "vidore/esg_reports_v2", "--encoder", save_colqwen2(tmp_path / "model")]
+    asked += ["--recipe", "exact", "--recipe", "ward(factor=4) | int8", "--metric", "nDCG@5"]
+    report = tmp_path / "report.html"
+    told = CliRunner().invoke(main, [*asked, "--json", "--report", str(report)])
+    assert told.exit_code == 0, told.output
+    exact, small = json.loads(told.stdout)["rows"]
+    assert exact["dataset"] == "esg_reports_v2"
+    assert (exact["documents"], exact["queries"]) == (3, 2)
+    assert exact["vectors_per_doc"] == 30
+    assert small["vectors_per_doc"] == 7
+    assert 0 < exact["metrics"]["nDCG@5"] <= 1
+    assert report.is_file()
+    # The same again takes nothing from the hub and draws nothing; another picture is another set.
+    monkeypatch.setattr(hub, "_from_hub", reader(tmp_path / "gone"))
+    again = CliRunner().invoke(main, [*asked, "--json"])
+    assert json.loads(again.stdout)["rows"][1]["measured"] == small["measured"]
+    folder = fetched(Path("vidore/esg_reports_v2"))
+    image.new("RGB", (90, 90), "navy").save(folder / "images" / "7.png")
+    other = CliRunner().invoke(main, [*asked, "--json"])
+    assert json.loads(other.stdout)["rows"][0]["vectors_per_doc"] != 30
+
+
+def test_documents_without_pictures_are_no_pages(tmp_path: Path) -> None:
+    pytest.importorskip("PIL.Image")
+    folder = tmp_path / "texts"
+    (folder / "qrels").mkdir(parents=True)
+    (folder / "corpus.jsonl").write_text('{"_id": "a", "text": "words"}\n')
+    (folder / "queries.jsonl").write_text('{"_id": "q", "text": "the moon"}\n')
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta\t1\n")
+    asked = ["evaluate", str(folder), "--encoder", save_colqwen2(tmp_path / "model")]
+    told = CliRunner().invoke(main, [*asked, "--recipe", "exact"])
+    assert told.exit_code == 1
+    assert "the document 'a' is no page" in told.stderr
