@@ -293,7 +293,7 @@ def run(dataset: str, wanted: Sequence[str], again: bool) -> None:
         if any(row["line"] == line for row in kept["rows"]) and not again:
             continue
         try:
-            row = measure(task, line)
+            row = measure(task, line) | {"processor": common.machine()["processor"]}
         except MissingDependency as error:
             print(f"{line}: left out, {error}", file=sys.stderr)
             continue
