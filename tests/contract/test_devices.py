@@ -26,6 +26,9 @@ pytestmark = [
 
 # Two tokens that are equally near to a third by all but the last bit may change places.
 SAME_SHARE = 0.97
+# What is chosen here depends on all that was chosen before: one token that changes places moves
+# others. Measured on an H200: 0.947 and 0.957 of the tokens go where they go on the CPU.
+CHAINED = {"maxmin": 0.9, "spectral": 0.9}
 
 
 def near(one: Tensor, other: Tensor, within: float = 1e-5) -> bool:
@@ -39,7 +42,7 @@ def test_reducers_leave_the_same(method: Reducer) -> None:
     here, there = method.reduce(batch, state), method.reduce(batch.to("cuda"), state)
     assert there.batch.lengths.tolist() == here.batch.lengths.tolist()
     same = there.assignment.cpu() == here.assignment
-    assert float(same.double().mean()) >= SAME_SHARE
+    assert float(same.double().mean()) >= CHAINED.get(method.name, SAME_SHARE)
     if bool(same.all()):
         assert near(there.batch.tokens, here.batch.tokens)
 

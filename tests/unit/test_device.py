@@ -63,7 +63,9 @@ def test_first_stages_say_whether_they_take_vectors_on_a_device():
 @pytest.mark.parametrize("codec", ["fp16", "int8", "residual(bits=2)"])
 def test_documents_leave_a_device_as_they_leave_the_processor(codec):
     batch = documents()
-    recipe = f"pca(dim=8) | ward(factor=2) | {codec} | fde(repetitions=2, bits=2) | maxsim"
+    recipe = (
+        f"pca(dim=8) | ward(factor=2) | {codec} | fde(repetitions=2, bits=2, inner_dim=4) | maxsim"
+    )
     learned = Pipeline.fit(Recipe.parse(recipe), batch)
     assert all(
         tensor.device.type == "cpu"
@@ -83,7 +85,8 @@ def test_documents_leave_a_device_as_they_leave_the_processor(codec):
 def test_what_is_learned_on_a_device_is_kept_off_it():
     draw = torch.Generator().manual_seed(1)
     batch = Ragged(torch.randn(600, 24, generator=draw), torch.full((20,), 30))
-    for line in ("pca(dim=8) | voronoi | pq(parts=4) | fde", "rotate | kmeans | residual | tokens"):
+    narrow = "pca(dim=8) | voronoi | pq(parts=4) | fde(inner_dim=4)"
+    for line in (narrow, "rotate | kmeans | residual | tokens"):
         learned = Pipeline.fit(Recipe.parse(f"{line} | maxsim"), batch, device="cuda:0")
         assert learned.device == "cuda:0"
         kept = [tensor for state in learned.states.values() for tensor in state.values()]
