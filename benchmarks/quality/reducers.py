@@ -55,6 +55,11 @@ UNBUDGETED = (
     "idf_types(types=100)",
     "words | ward({budget})",
     "stopwords | ward({budget})",
+    # One vector in twelve on average, more for documents that lose more.
+    "stopwords | ward(average=20)",
+    "stopwords | ward(average=14)",
+    "ward(average=20)",
+    "ward(average=14)",
 )
 
 
