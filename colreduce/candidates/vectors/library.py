@@ -17,7 +17,7 @@ from colreduce.errors import MissingDependency
 
 log = logging.getLogger(__name__)
 
-# FAISS on a GPU returns no more neighbours than this.
+# FAISS on a GPU returns no more neighbours, and looks into no more lists, than this.
 GPU_MOST = 2048
 
 
@@ -98,24 +98,42 @@ def emptied(content: NDArray[np.uint8]) -> Any:
     return index
 
 
+def gpus() -> int:
+    """Return how many GPUs this FAISS works on; 0 where it is not installed or knows none."""
+    try:
+        faiss = load_faiss()
+    except MissingDependency:
+        return 0
+    # The build for GPUs can be there without any, and then its resources can be asked for, too.
+    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
+
+
 def on_gpu(index: Any) -> Any | None:
     """Return a copy of the index on the first GPU; None if there is none or it cannot go there."""
-    faiss = load_faiss()
-    if not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
+    if not gpus():
         return None
+    faiss = load_faiss()
     try:
-        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+        moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     except RuntimeError as error:
         log.info("this index stays on the CPU: %s", error)
         return None
+    log.info("%s is searched on the first of %d GPUs", type(index).__name__, gpus())
+    return moved
 
 
 def train(index: Any, vectors: NDArray[np.float32]) -> Any:
-    """Train an index, on the GPU if there is one that can; return it on the CPU."""
+    """Train an index; where there is a GPU, lists and codebooks are found with its products."""
     faiss = load_faiss()
-    accelerated = on_gpu(index)
-    if accelerated is None:
+    # What an index is told of its clustering would be lost on the way to a GPU and back. So the
+    # index stays, and only the vectors that clusters are found among go there.
+    nearest = (
+        on_gpu(faiss.IndexFlatL2(int(index.d))) if hasattr(index, "clustering_index") else None
+    )
+    if nearest is None:
         index.train(vectors)
         return index
-    accelerated.train(vectors)
-    return faiss.index_gpu_to_cpu(accelerated)
+    index.clustering_index = nearest
+    index.train(vectors)
+    index.clustering_index = None
+    return index

@@ -149,7 +149,8 @@ class IndexSearcher:
         """Ask FAISS for ``fetch`` rows, allowed ones where it can be told; drop its blanks."""
         told = allowed if self._kind.selects else None
         parameters = self._parameters(told, effort, fetch)
-        if told is None and self._fast is not None and fetch <= self._fast_most:
+        most = self._opened.count if self._kind.pack is not None else library.GPU_MOST
+        if told is None and self._fast is not None and max(fetch, effort) <= most:
             scores, rows = _unblanked(self._fast.search(query, fetch, params=parameters))
             # Packed PQ codes sometimes come back as blanks when scores are equal, and rows of the
             # least possible score never come at all (FAISS 1.15). Nothing else was seen to go
@@ -157,10 +158,6 @@ class IndexSearcher:
             if self._kind.pack is None or len(rows) == fetch:
                 return scores, rows
         return _unblanked(self._opened.index.search(query, fetch, params=parameters))
-
-    @property
-    def _fast_most(self) -> int:
-        return self._opened.count if self._kind.pack is not None else library.GPU_MOST
 
     def _parameters(self, told: NDArray[np.bool_] | None, effort: int, fetch: int) -> Any | None:
         faiss = library.load_faiss()
