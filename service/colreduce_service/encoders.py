@@ -183,6 +183,7 @@ class Encoders:
         self._given = tuple(given)
         self._device = device
         self._loaded: dict[str, SharedEncoder] = {}
+        self._loading: dict[str, threading.Lock] = {}  # held while the model of that digest loads
         self._guard = threading.Lock()
 
     @property
@@ -216,25 +217,28 @@ class Encoders:
         if self.none:
             raise BadInput("this server encodes no text: give vectors instead", field="query.text")
         wanted = index.describe()["encoder"]
+        if self._given:
+            index.use_encoder(self._fitting(index, wanted))
+            return
+        if wanted is None:
+            raise BadInput(
+                "this collection was built from vectors, so it cannot encode text: "
+                "give vectors instead",
+                field="query.text",
+            )
         with self._guard:
-            if self._given:
-                index.use_encoder(self._fitting(index, wanted))
-            elif wanted is None:
-                raise BadInput(
-                    "this collection was built from vectors, so it cannot encode text: "
-                    "give vectors instead",
-                    field="query.text",
-                )
-            elif wanted["sha256"] in self._loaded:
-                index.use_encoder(self._loaded[wanted["sha256"]])
-            else:
-                index.use_encoder(self.keep(_own_encoder(index)))
+            loading = self._loading.setdefault(wanted["sha256"], threading.Lock())
+        # Loading takes long: only those who want the same model wait for it.
+        with loading:
+            known = self._loaded.get(wanted["sha256"])
+            index.use_encoder(known or self.keep(_own_encoder(index)))
 
     def keep(self, encoder: Encoder) -> SharedEncoder:
         """Share a model that is loaded already with every index that was built with it."""
         encoder.queries(["The first text takes longer than others. This is the first text."])
         shared = SharedEncoder(encoder)
-        self._loaded[str(encoder.identity["sha256"])] = shared
+        with self._guard:
+            self._loaded = {**self._loaded, str(encoder.identity["sha256"]): shared}
         return shared
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -52,6 +53,7 @@ class OpenIndexes:
         self._reach = reach or Reach("", 1, cores())
         self._collections: dict[str, Collection] = {}
         self._folder: Collections | None = None  # None where the root is an index itself
+        self._missing: set[str] = set()  # collections whose folder was not there at the last look
         self._changing = threading.Lock()  # held while collections come and go
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -184,6 +186,7 @@ class OpenIndexes:
             collection.follow()
         if self._folder is not None:
             with self._changing:
+                self._let_go()
                 self._look_for_more(self._folder)
 
     def close(self) -> None:
@@ -214,6 +217,20 @@ class OpenIndexes:
                 name, path, self.encoders.lend, reach, remote=reach.remote, changed=changed
             )
         return Collection(name, path, self.encoders.lend, write=self._write, changed=changed)
+
+    def _let_go(self) -> None:
+        """Close collections that others have dropped: those that two looks in a row did not find.
+
+        One look may fall between the moment when an index is taken away and the moment when another
+        is put in its place.
+        """
+        missing = {one.name for one in self.all() if not os.path.lexists(one.path)}
+        for name in missing & self._missing:
+            collection = self._collections[name]
+            self._collections = {key: one for key, one in self._collections.items() if key != name}
+            collection.close()
+            log.info("%s is gone: another process has dropped it", name)
+        self._missing = missing
 
     def _look_for_more(self, folder: Collections) -> None:
         found = dict(self._collections)

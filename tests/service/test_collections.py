@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colreduce_service.open_indexes import OpenIndexes
 
-from colreduce import Client, Index
+from colreduce import Client, Collections, Index
 from colreduce.errors import (
     AlreadyExists,
     BadInput,
@@ -18,7 +19,7 @@ from colreduce.errors import (
     NotFound,
     ReadOnly,
 )
-from tests.service.running import DIM, fill, scraped, serving
+from tests.service.running import DIM, fill, scraped, serving, unit_vectors, until
 
 RECIPE = "fp32 | exhaustive | maxsim"
 EYE = np.eye(DIM, dtype=np.float32)
@@ -222,3 +223,41 @@ def test_a_search_says_how_long_each_stage_took_when_asked(client: Client) -> No
     stages = ["read", "wait", "encode", "first_stage", "rerank", "total"]
     assert list(answer.seconds) == stages
     assert 0 < sum(answer.seconds[stage] for stage in stages[:-1]) <= answer.seconds["total"]
+
+
+def test_a_replica_lets_go_of_a_collection_that_another_process_has_dropped(root: Path) -> None:
+    fill(root / "papers", RECIPE, documents=3)
+    fill(root / "notes", RECIPE, documents=3)
+    query = unit_vectors(np.random.default_rng(0), 2)
+    with (
+        serving(root, read_only=True) as replica,
+        Client(replica.listening, timeout=20) as client,
+    ):
+        assert client.search(query, collection="papers")
+        Collections(root).drop("papers")
+        until(lambda: [one.name for one in client.collections()] == ["notes"])
+        with pytest.raises(NotFound, match="papers"):
+            client.search(query, collection="papers")
+        assert client.search(query, collection="notes")
+        # With the same name another one can come.
+        fill(root / "papers", RECIPE, documents=5)
+        until(lambda: len(client.collections()) == 2)
+        assert client.describe("papers")["documents"] == 5
+
+
+def test_a_folder_that_is_away_for_a_moment_is_not_taken_for_a_dropped_one(root: Path) -> None:
+    fill(root / "papers", RECIPE, documents=3)
+    indexes = OpenIndexes(root, write=False)
+    indexes.open()
+    (root / "papers").rename(root / ".away")
+    indexes.look()
+    assert len(indexes.get("papers").index) == 3
+    (root / ".away").rename(root / "papers")
+    indexes.look()
+    (root / "papers").rename(root / ".away")
+    indexes.look()
+    assert indexes.get("papers").ready
+    indexes.look()
+    with pytest.raises(NotFound):
+        indexes.get("papers")
+    indexes.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 from colreduce_service.access import new_token
+from colreduce_service.console.web import MOST_CONNECTIONS
 from colreduce_service.server import Server
 
 from colreduce import Index
 from colreduce.errors import BadInput
 from tests.chromium import Browser, chromium
 from tests.hashing_encoder import HashingEncoder
+from tests.service import running
 from tests.service.running import serving
 
 TEXTS = {
@@ -119,6 +122,28 @@ def test_a_body_that_was_refused_unread_is_no_request_of_its_own(server: Server)
     assert answered.count(b"HTTP/1.1 ") == 1
     assert b"415" in answered.splitlines()[0]
     assert b"Connection: close" in answered
+
+
+def test_connections_have_an_end_and_their_places_come_back(server: Server) -> None:
+    def page() -> int:
+        connection = http.client.HTTPConnection(server.console, timeout=20)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().status
+        except ConnectionError:  # it was closed before the question was read
+            return 503
+        finally:
+            connection.close()
+
+    host, _, port = server.console.rpartition(":")
+    before = threading.active_count()
+    idle = [socket.create_connection((host, int(port))) for _ in range(MOST_CONNECTIONS)]
+    running.until(lambda: threading.active_count() >= before + MOST_CONNECTIONS)
+    assert page() == 503
+    assert threading.active_count() <= before + MOST_CONNECTIONS
+    for one in idle:
+        one.close()
+    running.until(lambda: page() == 200)
 
 
 def test_whoever_has_no_token_sees_nothing(root: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from colreduce_service.encoders import BATCH_QUERIES, Encoders, SharedEncoder
 from torch import Tensor
 
 from colreduce import Client, Index
+from colreduce.embed import Encoder
 from colreduce.errors import BadInput, DeadlineExceeded, ModelMismatch, Unavailable
 from colreduce.rpc.v1 import write_pb2, write_pb2_grpc
 from tests.hashing_encoder import HashingEncoder
@@ -177,7 +178,7 @@ def test_a_model_is_lent_to_every_index_that_was_built_with_it(index: Path, mode
         pass
     fill(index.with_name("vectors"), "exact", documents=3)
     with (
-        serving(index.parent, model, workers=2) as server,
+        serving(index.parent, model, workers=2, queue=32) as server,
         Client(server.listening, timeout=20) as client,
     ):
         texts = {
@@ -208,6 +209,41 @@ def test_a_model_that_an_index_was_not_built_with_is_refused(index: Path) -> Non
         collection.require_text("query.text")
     assert collection.ready
     collection.close()
+    encoders.close()
+
+
+class Slow(Index):
+    """An index whose model takes long to load."""
+
+    began = threading.Event()
+    go_on = threading.Event()
+
+    @property
+    def encoder(self) -> Encoder:
+        self.began.set()
+        assert self.go_on.wait(20)
+        return Model("slow")
+
+
+def test_who_wants_another_model_does_not_wait_while_one_loads(tmp_path: Path) -> None:
+    encoders = Encoders()
+    encoders.keep(Model("quick"))
+    for name in ("slow", "quick"):
+        Index.create(tmp_path / name, recipe="exact", encoder=Model(name)).close()
+    with (
+        Slow.open(tmp_path / "slow") as slow,
+        Slow.open(tmp_path / "slow") as same,
+        Index.open(tmp_path / "quick") as quick,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        waiting = [pool.submit(encoders.lend, one) for one in (slow, same)]
+        assert Slow.began.wait(20)
+        encoders.lend(quick)
+        assert not any(one.done() for one in waiting)
+        Slow.go_on.set()
+        assert [one.result(20) for one in waiting] == [None, None]
+        assert slow._encoder is same._encoder  # it was loaded once
+        assert len(encoders.all()) == 2
     encoders.close()
 
 

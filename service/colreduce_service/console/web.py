@@ -8,6 +8,7 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
@@ -36,6 +37,9 @@ METHODS: dict[str, tuple[str, type[Message], type[Message]]] = {
 # A question is small; a page is looked at by few.
 MOST_BYTES = 64 << 10
 MOST_AT_ONCE = 16
+
+# Connections that may be open; each holds a thread, idle ones for as long as browsers keep them.
+MOST_CONNECTIONS = 64
 SECONDS = 30.0
 
 # What a status of gRPC is called in HTTP, as far as browsers care.
@@ -67,13 +71,12 @@ class Console:
             free = places
 
         try:
-            self._server = ThreadingHTTPServer((host.strip("[]"), port), Handler)
+            self._server = _Connections((host.strip("[]"), port), Handler)
         except OSError as error:
             self._channel.close()
             self._folder.cleanup()
             why = error.strerror or error
             raise AlreadyExists(f"cannot listen for the console on {host}:{port}: {why}") from error
-        self._server.daemon_threads = True
         self.listening = f"{host}:{self._server.server_port}"
         if is_loopback(host):
             Handler.hosts = frozenset({self.listening, f"localhost:{self._server.server_port}"})
@@ -89,6 +92,36 @@ class Console:
         self._thread.join()
         self._channel.close()
         self._folder.cleanup()
+
+
+class _Connections(ThreadingHTTPServer):
+    """A thread for each connection, and an end to how many there are."""
+
+    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own; turn it away when there are too many."""
+        if not self._free.acquire(blocking=False):
+            with suppress(OSError):
+                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Give the place back when the connection ends."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
 
 class _Refused(Exception):
@@ -151,7 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
         page = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
         policy = (
             f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
-            "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+            "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
         )
         self._send(
             HTTPStatus.OK,
