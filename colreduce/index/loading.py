@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from colreduce.candidates.vectors.library import gpus
 from colreduce.device import CPU
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput
 from colreduce.index.identity import check_identity
+from colreduce.maxsim import backend
 from colreduce.method import State
 from colreduce.pipeline import Pipeline
 from colreduce.recipe import Recipe
@@ -48,7 +50,10 @@ def places(pipeline: Pipeline) -> dict[str, Any]:
     if pipeline.device == CPU:
         return {}
     name = torch.cuda.get_device_name(pipeline.device)
-    return {"ran_on": {"device": name, "stages": pipeline.places()}}
+    stages = {**pipeline.places(), "maxsim": f"{pipeline.device} by {backend(pipeline.device)}"}
+    if gpus():
+        stages["faiss"] = f"the first of {gpus()} GPUs"
+    return {"ran_on": {"device": name, "stages": stages}}
 
 
 def new_encoder(encoder: Any, dim: int | None, device: str) -> Encoder | None:

@@ -62,6 +62,22 @@ def test_lists_grow_with_the_root_of_the_vectors(vectors, lists):
     assert kinds.lists_for(vectors) == lists
 
 
+def test_no_faiss_and_one_without_a_gpu_have_none(monkeypatch):
+    faiss = library.load_faiss()
+    if not (hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()):
+        assert library.gpus() == 0
+        assert library.on_gpu(faiss.IndexFlatIP(8)) is None
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert library.gpus() == 0
+
+
+def test_an_index_with_lists_is_trained_without_a_gpu_as_ever():
+    vectors = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
+    index = library.train(kinds.IVF.make(8, 500), vectors)
+    assert index.is_trained
+    assert index.clustering_index is None
+
+
 @pytest.mark.gpu
 def test_an_index_goes_to_the_gpu_and_finds_the_same():
     faiss = library.load_faiss()

@@ -123,17 +123,15 @@ def on_gpu(index: Any) -> Any | None:
 
 
 def train(index: Any, vectors: NDArray[np.float32]) -> Any:
-    """Train an index; where there is a GPU, lists and codebooks are found with its products."""
+    """Train an index; where there is a GPU, its lists are found there."""
     faiss = load_faiss()
     # What an index is told of its clustering would be lost on the way to a GPU and back. So the
     # index stays, and only the vectors that clusters are found among go there.
-    nearest = (
-        on_gpu(faiss.IndexFlatL2(int(index.d))) if hasattr(index, "clustering_index") else None
-    )
-    if nearest is None:
-        index.train(vectors)
-        return index
-    index.clustering_index = nearest
+    lists = hasattr(index, "clustering_index")
+    nearest = on_gpu(faiss.IndexFlatIP(int(index.d))) if lists else None
+    if nearest is not None:
+        index.clustering_index = nearest
     index.train(vectors)
-    index.clustering_index = None
+    if nearest is not None:
+        index.clustering_index = None
     return index
