@@ -39,6 +39,7 @@ RUNS = (
     "speed.maxsim",
     "speed.fde",
     "speed.store",
+    "speed.training",
     "load",
     "speed.building",
     "speed.pages",

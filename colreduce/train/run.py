@@ -54,7 +54,7 @@ class Trained:
 
 def train(
     examples: Sequence[Example],
-    start: str,
+    start: str | Path,
     out: Path,
     *,
     objective: str = "colbert",
@@ -72,7 +72,7 @@ def train(
     evaluate  a `colreduce.train.watch.Watch`, asked at every checkpoint
     others    documents that answer no query, among which wrong ones are looked for, too
     """
-    settings = settings or Settings()
+    start, settings = str(start), settings or Settings()
     if not examples:
         raise BadInput("there is nothing to train on: the sources hold no example", field="source")
     torch.manual_seed(settings.seed)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -226,6 +229,14 @@ def test_a_gate_that_is_shut_drops_its_word(start):
 def test_a_line_that_means_nothing_says_what_was_wanted(line, error, says):
     with pytest.raises(error, match=says):
         read_objectives(line)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_the_page_on_training_names_every_objective_with_its_parameters(name):
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    [row] = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+    told = re.findall(r"`(\w+)`", row.rsplit(" | ", 1)[1])
+    assert told == list(OBJECTIVES[name]().parameters())
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
