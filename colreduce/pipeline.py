@@ -17,7 +17,7 @@ from torch import Tensor
 from colreduce.candidates.base import Documents, FirstStage, Query
 from colreduce.codec.base import Codec, Codes
 from colreduce.device import CPU
-from colreduce.maxsim import backend, maxsim_stored, segment_max
+from colreduce.maxsim import backend
 from colreduce.method import State
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
@@ -199,12 +199,11 @@ class Pipeline:
         )
         return products
 
-    def scores(self, query: Tensor, codes: Codes, lengths: Tensor) -> Tensor:
-        """Return the exact scores of documents whose stored vectors lie end to end: [n] float32."""
-        rows = self.recipe.codec.rows(codes) if lengths.device.type == "cuda" else None
-        if rows is not None and backend(lengths.device) == "triton":
-            return maxsim_stored(query, rows[0], lengths, rows[1])
-        return segment_max(self.similarities(query, codes), lengths).sum(0)
+    def fused(self, codes: Codes) -> tuple[Tensor, Tensor | None] | None:
+        """Return rows and scales of codes that a device scores in one pass; None for others."""
+        rows = self.recipe.codec.rows(codes)
+        passes = rows is not None and backend(rows[0].device) == "triton"
+        return rows if passes else None
 
     def _transformed(self, vectors: Tensor) -> Tensor:
         vectors = vectors.float()

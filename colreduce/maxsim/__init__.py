@@ -27,6 +27,8 @@ from colreduce.ragged import Ragged
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from colreduce.maxsim.triton_stream import Layout
+
 # Numbers of tokens, or similarities, held at a time on CPU: 2 MB.
 BLOCK_NUMBERS = 1 << 19
 # Fewer similarities than this are not worth loading a compiled kernel for.
@@ -51,16 +53,27 @@ def maxsim(query: Tensor, tokens: Tensor, lengths: Tensor, block: int | None = N
 
 
 def maxsim_stored(
-    query: Tensor, tokens: Tensor, lengths: Tensor, scales: Tensor | None = None
+    query: Tensor,
+    tokens: Tensor,
+    lengths: Tensor,
+    scales: Tensor | None = None,
+    cut: Layout | None = None,
 ) -> Tensor:
     """Score one query in one pass over rows on a device whose `backend` is triton: [n] float32.
 
     tokens [t, d]  float32, float16, bfloat16 or int8
     scales [t]     what each row is multiplied by, above 0; None for nothing
+    cut            what `layout` says of the lengths, for those who ask many queries
     """
     one = torch.full((1,), len(query), device=tokens.device)
-    scores: Tensor = _fused().maxsim_packed(query, one, tokens, lengths, scales)[0]
+    scores: Tensor = _fused().maxsim_packed(query, one, tokens, lengths, scales, cut=cut)[0]
     return scores
+
+
+def layout(lengths: Tensor) -> Layout:
+    """Find out once for many queries how documents on a CUDA device are cut up: see triton."""
+    found: Layout = _fused().layout(lengths)
+    return found
 
 
 def maxsim_many(

@@ -21,6 +21,7 @@ from colreduce.maxsim.triton_stream import (
     MOST_QUERY,
     MOST_WIDTH,
     WORTH_STREAMING,
+    Layout,
     layout,
     maxsim_stream,
 )
@@ -55,6 +56,7 @@ def maxsim_packed(
     lengths: Tensor,
     scales: Tensor | None = None,
     *,
+    cut: Layout | None = None,
     shape: Shape | None = None,
     precision: str = PRECISION,
 ) -> Tensor:
@@ -65,6 +67,7 @@ def maxsim_packed(
     tokens         [t, d]  float32, float16, bfloat16 or int8
     lengths        [n]     int64, vectors per document, none of them 0
     scales         [t]     what each vector is multiplied by, above 0; None for nothing
+    cut            what `layout` says of the lengths, if it was asked before
     shape          how `_maxsim` cuts up its work; then `maxsim_stream` is not considered
     precision      how float32 is multiplied, see `colreduce.maxsim.triton_parts`
     """
@@ -74,8 +77,8 @@ def maxsim_packed(
         return scores
     query, tokens = query.float().contiguous(), tokens.contiguous()
     ends = query_lengths.cumsum(0)
-    if shape is None and _streams(query, query_lengths, tokens):
-        cut = layout(lengths)
+    if shape is None and _streams(query, query_lengths, tokens, precision):
+        cut = cut or layout(lengths)
         return maxsim_stream(query, ends, tokens, documents, cut, scales, precision=precision)
     shape = shape or SHAPES[tokens.dtype]
     width = tokens.shape[1]
@@ -107,9 +110,11 @@ def maxsim_packed(
     return scores
 
 
-def _streams(query: Tensor, query_lengths: Tensor, tokens: Tensor) -> bool:
+def _streams(query: Tensor, query_lengths: Tensor, tokens: Tensor, precision: str) -> bool:
     """Say whether there are so many vectors that it pays to let them stream by the query."""
     if tokens.shape[1] > MOST_WIDTH or len(tokens) < WORTH_STREAMING:
+        return False
+    if tokens.dtype == torch.float32 and precision == "ieee":  # takes more room than there is
         return False
     return len(query) <= MOST_QUERY or int(query_lengths.max()) <= MOST_QUERY
 
