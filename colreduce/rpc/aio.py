@@ -144,10 +144,15 @@ class AsyncClient:
         return [hits for ask in asks for hits in await self._do(ask, timeout)]
 
     async def get(
-        self, ids: Sequence[str], *, collection: str | None = None, timeout: float | None = None
+        self,
+        ids: Sequence[str],
+        *,
+        pictures: bool = False,
+        collection: str | None = None,
+        timeout: float | None = None,
     ) -> list[Document]:
         """Return stored documents by their ids; `NotFound` names one that is not there."""
-        asks = verbs.get(self._name(collection), ids)
+        asks = verbs.get(self._name(collection), ids, pictures)
         return [one for ask in asks for one in await self._do(ask, timeout)]
 
     async def explain(

@@ -102,6 +102,7 @@ def documents(message: search_pb2.GetResponse) -> list[Document]:
             one.id,
             codec.read_metadata(one.metadata_json),
             one.text if one.HasField("text") else None,
+            picture=one.picture if one.HasField("picture") else None,
         )
         for one in message.documents
     ]

@@ -156,10 +156,15 @@ class Client:
         return [hits for ask in asks for hits in self._do(ask, timeout)]
 
     def get(
-        self, ids: Sequence[str], *, collection: str | None = None, timeout: float | None = None
+        self,
+        ids: Sequence[str],
+        *,
+        pictures: bool = False,
+        collection: str | None = None,
+        timeout: float | None = None,
     ) -> list[Document]:
         """Return stored documents by their ids; `NotFound` names one that is not there."""
-        asks = verbs.get(self._name(collection), ids)
+        asks = verbs.get(self._name(collection), ids, pictures)
         return [one for ask in asks for one in self._do(ask, timeout)]
 
     def explain(

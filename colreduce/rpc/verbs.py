@@ -85,10 +85,12 @@ def search_many(
         yield Ask("Search", "BatchSearch", request, answers.many)
 
 
-def get(collection: str, ids: Sequence[str]) -> Iterator[Ask[list[Document]]]:
+def get(
+    collection: str, ids: Sequence[str], pictures: bool = False
+) -> Iterator[Ask[list[Document]]]:
     """Ask for stored documents, as many per request as fit."""
     for part in _id_parts(ids):
-        request = search_pb2.GetRequest(collection=collection, ids=part)
+        request = search_pb2.GetRequest(collection=collection, ids=part, pictures=pictures)
         yield Ask("Search", "Get", request, answers.documents)
 
 

@@ -202,10 +202,10 @@ class Collection:
         assert isinstance(encoder, SharedEncoder)
         return Ragged.concat(list(encoder.documents(texts, check=call.check)))
 
-    def get(self, ids: Sequence[str]) -> tuple[int, list[Document]]:
+    def get(self, ids: Sequence[str], pictures: bool = False) -> tuple[int, list[Document]]:
         """Return stored documents, and the generation that was read."""
         index = self.index
-        return index.generation, index.get(ids)
+        return index.generation, index.get(ids, pictures=pictures)
 
     def explain(self, query: Any, one: str, *, call: Call) -> tuple[int, Explanation]:
         """Say why a document has its score, and on which generation."""

@@ -309,8 +309,11 @@ class GetRequest(google.protobuf.message.Message):
 
     COLLECTION_FIELD_NUMBER: builtins.int
     IDS_FIELD_NUMBER: builtins.int
+    PICTURES_FIELD_NUMBER: builtins.int
     collection: builtins.str
     """Which collection. May be left out when the server has exactly one."""
+    pictures: builtins.bool
+    """Return the small pictures of pages, too."""
     @property
     def ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Their ids: 1 to 256 of them, each 1 to 256 bytes of UTF-8 without control characters."""
@@ -320,8 +323,9 @@ class GetRequest(google.protobuf.message.Message):
         *,
         collection: builtins.str = ...,
         ids: collections.abc.Iterable[builtins.str] | None = ...,
+        pictures: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["collection", b"collection", "ids", b"ids"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["collection", b"collection", "ids", b"ids", "pictures", b"pictures"]) -> None: ...
 
 global___GetRequest = GetRequest
 
@@ -334,21 +338,30 @@ class Document(google.protobuf.message.Message):
     ID_FIELD_NUMBER: builtins.int
     TEXT_FIELD_NUMBER: builtins.int
     METADATA_JSON_FIELD_NUMBER: builtins.int
+    PICTURE_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     text: builtins.str
     """Its text, when the collection keeps texts."""
     metadata_json: builtins.str
     """Its metadata as a JSON object, exactly as stored. Empty when there is none."""
+    picture: builtins.bytes
+    """A small picture of the page that it is, in WebP, when pictures were asked for and the
+    collection keeps one. At most 24,000 bytes where it was made by a build.
+    """
     def __init__(
         self,
         *,
         id: builtins.str = ...,
         text: builtins.str | None = ...,
         metadata_json: builtins.str = ...,
+        picture: builtins.bytes | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_text", b"_text", "text", b"text"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_text", b"_text", "id", b"id", "metadata_json", b"metadata_json", "text", b"text"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_picture", b"_picture", "_text", b"_text", "picture", b"picture", "text", b"text"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_picture", b"_picture", "_text", b"_text", "id", b"id", "metadata_json", b"metadata_json", "picture", b"picture", "text", b"text"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_picture", b"_picture"]) -> typing.Literal["picture"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_text", b"_text"]) -> typing.Literal["text"] | None: ...
 
 global___Document = Document

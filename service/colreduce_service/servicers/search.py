@@ -59,9 +59,14 @@ class SearchServicer:
         collection = self._indexes.asked(request.collection, call)
         limits.check_ids(request.ids)
         call.cost += len(request.ids)
-        generation, found = collection.get(list(request.ids))
+        generation, found = collection.get(list(request.ids), request.pictures)
         documents = [
-            search_pb2.Document(id=one.id, text=one.text, metadata_json=codec.to_json(one.metadata))
+            search_pb2.Document(
+                id=one.id,
+                text=one.text,
+                metadata_json=codec.to_json(one.metadata),
+                picture=one.picture,
+            )
             for one in found
         ]
         return search_pb2.GetResponse(documents=documents, generation=generation)

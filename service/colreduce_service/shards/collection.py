@@ -131,7 +131,7 @@ class ShardedCollection(Collection):
             call.spent(stage, seconds)
         return record.base + sum(hub.generations), merged.hits
 
-    def get(self, ids: Sequence[str]) -> tuple[int, list[Document]]:
+    def get(self, ids: Sequence[str], pictures: bool = False) -> tuple[int, list[Document]]:
         """Return stored documents, each from the shard where it lies."""
         hub, record = self._known()
         by_shard: dict[int, list[str]] = {}
@@ -139,7 +139,9 @@ class ShardedCollection(Collection):
             by_shard.setdefault(record.shard_of(one), []).append(one)
         found: dict[str, Document] = {}
         for shard, some in by_shard.items():
-            told = hub.of_one(shard, "get", some, seconds=LOOK_SECONDS, check=lambda: None)
+            told = hub.of_one(
+                shard, "get", some, pictures, seconds=LOOK_SECONDS, check=lambda: None
+            )
             found.update((document.id, document) for document in told)
         return record.base + sum(hub.generations), [found[one] for one in ids]
 

@@ -86,10 +86,10 @@ class Replica:
         except ColreduceError as problem:
             return problem
 
-    def get(self, ids: Sequence[str]) -> list[Document] | ColreduceError:
+    def get(self, ids: Sequence[str], pictures: bool = False) -> list[Document] | ColreduceError:
         """Return stored documents."""
         try:
-            return self._opened().get(ids)
+            return self._opened().get(ids, pictures=pictures)
         except ColreduceError as problem:
             return problem
 
