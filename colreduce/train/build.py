@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from colreduce.embed import reads_pages
 from colreduce.embed.sentence_transformer import load_encoder
 from colreduce.errors import BadInput, BadRecipe
 from colreduce.recipe import read_methods
@@ -44,6 +45,8 @@ def build(start: str, line: str, *, device: str = "auto", max_tokens: int | None
     """Load a model, and add what its objectives ask for."""
     objectives = read_objectives(line)
     encoder = load_encoder(start, device=device, max_tokens=max_tokens)
+    if reads_pages(encoder):
+        raise BadInput(f"{start} reads pages; only models of texts are trained here", field="model")
     model = encoder.model.float()
     if encoder.max_tokens is None:
         raise BadInput(f"{start} does not say how many tokens it reads; wanted max_tokens")

@@ -23,6 +23,10 @@ def dataset(examples: Sequence[Example]) -> Any:
     return Dataset.from_dict(columns)
 
 
+# More passes than any training makes: every pass of every seed has a seed of its own.
+PASSES = 1_000_003
+
+
 class FittingBatches(DefaultBatchSampler):  # type: ignore[misc]
     """Batches in which no document answers two queries: every pass in another order."""
 
@@ -32,15 +36,10 @@ class FittingBatches(DefaultBatchSampler):  # type: ignore[misc]
 
     def __len__(self) -> int:
         """Return the number of batches of a pass."""
-        return passes(len(self.examples), self.batch_size)
+        return max(len(self.examples) // self.batch_size, 1)
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the rows of each batch."""
         # A seed for each pass, so that a pass can be begun again without those before it.
-        drawn = batches(self.examples, self.batch_size, seed=hash((self.seed, self.epoch)))
+        drawn = batches(self.examples, self.batch_size, seed=self.seed * PASSES + self.epoch)
         return islice(drawn, len(self))
-
-
-def passes(examples: int, batch_size: int) -> int:
-    """Return how many batches make a pass over so many examples."""
-    return max(examples // batch_size, 1)

@@ -64,6 +64,11 @@ def vectors(model, texts: list[str], task: str = "document") -> list[Tensor]:
     return [one[kept] for one, kept in zip(out["token_embeddings"], mask, strict=True)]
 
 
+def test_every_objective_is_tried_here():
+    tried = {one.name for line in (*REDUCING, *LOSSES) for one in read_objectives(line)}
+    assert tried == set(OBJECTIVES)
+
+
 @pytest.mark.parametrize("line", REDUCING)
 def test_gradients_through_a_reduction_are_what_finite_differences_say(start, line):
     torch.manual_seed(0)
@@ -133,6 +138,36 @@ def test_a_model_without_modules_of_ours_loads_with_plain_sentence_transformers(
     loaded = MultiVectorEncoder(str(tmp_path / "saved"), device="cpu")
     pairs = zip(model.encode_document(TEXTS), loaded.encode_document(TEXTS), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_model_with_modules_of_ours_loads_with_plain_sentence_transformers_that_trusts_it(
+    start, tmp_path
+):
+    from sentence_transformers import MultiVectorEncoder
+
+    model = build(start, "crisp(documents=3, queries=2)", device="cpu").model.eval()
+    model.save(str(tmp_path / "saved"), create_model_card=False)
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        MultiVectorEncoder(str(tmp_path / "saved"), device="cpu")
+    loaded = MultiVectorEncoder(str(tmp_path / "saved"), device="cpu", trust_remote_code=True)
+    pairs = zip(model.encode_document(TEXTS), loaded.encode_document(TEXTS), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_an_index_takes_a_trained_model_and_loads_it_again(start, tmp_path):
+    from colreduce.index import Index
+
+    torch.manual_seed(0)
+    model = build(start, "attention(size=3, heads=2)", device="cpu").model.eval()
+    model.save(str(tmp_path / "saved"), create_model_card=False)
+    with Index.create(
+        tmp_path / "idx", recipe="fp32", encoder=str(tmp_path / "saved"), device="cpu"
+    ) as index:
+        index.add(["a", "b", "c"], TEXTS)
+        found = index.search("w20 w21 w22 w23 w24", k=3)
+    with Index.open(tmp_path / "idx", device="cpu") as index:
+        assert index.search("w20 w21 w22 w23 w24", k=3) == found
+    assert found[0].id == "b"
 
 
 def test_plain_late_interaction_has_the_loss_of_sentence_transformers(start):

@@ -5,9 +5,11 @@ import random
 import pytest
 import torch
 
+from benchmarks import common
 from benchmarks.quality.trained import SIZES, ndcg
 from benchmarks.quality.trained_models import reduced, ward_in_step
 from benchmarks.quality.trained_report import Gap, size_of, verdict, write_report
+from benchmarks.speed.training import GOAL, LINES
 from colreduce.evaluate.metrics import scored
 from colreduce.ragged import Ragged
 from colreduce.reduce.merging import Groups, merge
@@ -98,3 +100,11 @@ def test_a_report_says_by_how_much_crisp_is_ahead():
     assert "| scifact | crisp 4x8 | ward | +25.0 (+25.0 to +25.0) |" in page
     assert "CRISP as published (queries are reduced, too): the claim is **confirmed**" in page
     assert "crisp 4x8 100 ms" in page
+
+
+def test_a_step_of_every_objective_took_no_longer_than_is_promised():
+    found = common.load("training-speed")
+    assert found is not None
+    assert {row["objective"] for row in found["rows"]} == set(LINES)
+    late = {row["objective"]: row for row in found["rows"] if row["processor_seconds"] > GOAL}
+    assert late == {}
