@@ -28,6 +28,8 @@ def show_losses(screen: Screen, losses: Sequence[Mapping[str, Any]]) -> None:
 
 
 KINDS = {
+    "judged": "queries with judgements",
+    "given": "queries that were given",
     "sentences": "sentences of the documents",
     "spans": "runs of the documents' vectors",
 }
@@ -38,7 +40,7 @@ BAR = 16
 
 def show_ledger(screen: Screen, ledger: Mapping[str, Any]) -> None:
     """Show the ledger of an index: what is left after each stage, and what it lost, as bars."""
-    measure = ledger["measures"][0]
+    measure, *others = ledger["measures"]
     rows = []
     for stage in ledger["stages"]:
         left, lost, error = stage["values"][measure], stage["lost"][measure], stage["score_error"]
@@ -48,10 +50,12 @@ def show_ledger(screen: Screen, ledger: Mapping[str, Any]) -> None:
                 spread(left),
                 _bar(left["value"], lost["value"]),
                 "" if stage["kind"] == "exact" else spread(lost),
+                *(f"{stage['values'][one]['value']:.1%}" for one in others),
                 "-" if error is None else f"{error['value']:.1%}",
             )
         )
     columns = ["after this stage", f">{measure}", "left, lost", ">lost here"]
+    columns += [f">{one}" for one in others]
     screen.table([*columns, ">scores off by"], rows)
     queries = ledger["queries"]
     screen.line(

@@ -144,6 +144,17 @@ def source_options(function: F) -> F:
     "[default: up to 100,000 documents]",
 )
 @click.option(
+    "--queries",
+    metavar="PATH",
+    type=click.Path(path_type=Path, exists=True),
+    help="Measure it on these queries: a .jsonl file, or a folder in BEIR's layout.",
+)
+@click.option(
+    "--split",
+    metavar="NAME",
+    help="By the judgements of this split, too, where --queries names a folder.",
+)
+@click.option(
     "--resume/--no-resume",
     default=True,
     show_default=True,
@@ -207,6 +218,10 @@ def index(
     none, vectors = encoder in (None, "none"), vectors or encoder == "none"
     if none and not vectors:
         raise click.UsageError("Wanted --encoder MODEL, or --vectors if SOURCE holds vectors.")
+    if settings["split"] and not settings["queries"]:
+        raise click.UsageError("--split says which judgements count: name the folder by --queries.")
+    if settings["queries"] and settings["ledger"] is False:
+        raise click.UsageError("--queries are what the ledger is measured on: drop --no-ledger.")
     from colreduce.embed import load_encoder
     from colreduce.recipe import Recipe
     from colreduce_indexer.job import build, find_begun

@@ -15,9 +15,9 @@ from typing import Any
 
 from colreduce.device import chosen as on_device
 from colreduce.embed import Encoder
-from colreduce.errors import Locked, Stopped
+from colreduce.errors import BadInput, Locked, Stopped
 from colreduce.evaluate.fidelity import Best, LedgerMaker
-from colreduce.evaluate.held_out import draw
+from colreduce.evaluate.held_out import Asking, draw, given
 from colreduce.index import Index
 from colreduce.index.ledger import LEDGER, kept_ledger
 from colreduce.index.making import Making
@@ -156,10 +156,7 @@ def _founded(
         making = Making.begin(out, fixed, encoder, on_device(settings.device))
         try:
             making.index.fit(sample, found.sample.texts)
-            asking = None
-            if settings.ledger or (settings.ledger is None and found.documents <= MEASURED):
-                texts = found.sample.texts
-                asking = draw(found.sample.ids, sample, texts, encoder, settings.seed)
+            asking = _asking(found, sample, settings, encoder)
             record, arrays = written(source, settings, found, cuts, asking)
             making.found(record, arrays)
         except BaseException:
@@ -167,6 +164,23 @@ def _founded(
             raise
     teller.event("begun", {"documents": cuts.documents, "pieces": cuts.pieces})
     return making, plan_of(record, arrays)
+
+
+def _asking(
+    found: Survey, sample: Ragged, settings: Settings, encoder: Encoder | None
+) -> Asking | None:
+    """Return the queries that losses are measured on: given ones, or some that are drawn."""
+    if settings.queries is not None:
+        if encoder is None:
+            raise BadInput(
+                f"{settings.queries} holds texts, and there is no encoder to ask them with. Leave "
+                "the queries out, or give an encoder.",
+                field="queries",
+            )
+        return given(settings.queries, settings.split, encoder, settings.seed)
+    if settings.ledger or (settings.ledger is None and found.documents <= MEASURED):
+        return draw(found.sample.ids, sample, found.sample.texts, encoder, settings.seed)
+    return None
 
 
 def _survey(source: Source, settings: Settings, rejects_file: Path, teller: Teller) -> Survey:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,8 @@ class Settings:
     """What a build is asked for.
 
     ledger       measure what every stage loses; None where there are not too many documents
+    queries      where the queries are that losses are measured on; None to draw them
+    split        which judgements beside them count
     limit        take the first so many documents only
     batch_size   texts that the encoder takes at a time
     memory       bytes that the build may take, beside the model and the libraries
@@ -56,6 +59,8 @@ class Settings:
     keep_sample: bool | None = None
     store_pictures: bool | None = None
     ledger: bool | None = None
+    queries: Path | None = None
+    split: str | None = None
     limit: int | None = None
     batch_size: int = 32
     memory: int = 2_000_000_000
@@ -113,9 +118,11 @@ def written(
 ) -> tuple[dict[str, Any], dict[str, Arrays]]:
     """Return the record of a build and the arrays beside it."""
     arrays: dict[str, Arrays] = {BLOCKS: {"starts": cuts.starts, "digests": cuts.digests}}
-    asked = None
+    asked: dict[str, Any] | None = None
     if asking is not None:
         asked = {"kind": asking.kind, "texts": asking.texts, "sources": asking.sources}
+        if asking.grades:
+            asked["grades"] = [dict(told) for told in asking.grades]
         vectors = asking.vectors.to("cpu")
         arrays[ASKING] = {
             "tokens": vectors.tokens.float().numpy(),
@@ -146,7 +153,8 @@ def plan_of(record: Mapping[str, Any], arrays: Mapping[str, Arrays]) -> Plan:
         told = {name: torch.from_numpy(np.array(part)) for name, part in arrays[ASKING].items()}
         asked = record["ledger"]
         vectors = Ragged(told["tokens"], told["lengths"].long())
-        asking = Asking(asked["kind"], vectors, asked["texts"], asked["sources"])
+        grades = asked.get("grades", ())
+        asking = Asking(asked["kind"], vectors, asked["texts"], asked["sources"], grades)
     rejected = frozenset(record["rejected"])
     batch_size = record["settings"]["batch size"]
     return Plan(cuts, rejected, batch_size, record["segment"], asking)
@@ -200,6 +208,8 @@ def _compared(settings: Settings, source: Source) -> dict[str, Any]:
         "vectors": source.vectors,
         "limit": settings.limit,
         "batch size": settings.batch_size,
+        "queries": None if settings.queries is None else str(settings.queries),
+        "split": settings.split,
         "device": chosen(settings.device).partition(":")[0],
     }
 

@@ -76,3 +76,24 @@ def test_a_build_that_is_told_to_stop_says_how_to_go_on_and_is_shown(
     assert built["pieces"]["found"] >= running["pieces"]["done"]
     assert built["digest"] == answer(*words, "--out", tmp_path / "other")["digest"]
     assert built["documents"] == COUNT
+
+
+def test_queries_of_ones_own_are_told_in_the_ledger(tmp_path: Path, demo_model: str):
+    """Given queries, with judgements and without a ledger to measure them on."""
+    folder = tmp_path / "judged"
+    (folder / "qrels").mkdir(parents=True)
+    texts = ["the moon raises tides", "yeast raises dough", "slugs feed at night"]
+    corpus = [json.dumps({"_id": f"d{n}", "text": text}) for n, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(corpus))
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "what raises tides"}))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\td0\t1\n")
+    common = ("index", folder, "--out", tmp_path / "idx", "--encoder", demo_model)
+    refused = run(*common, "--split", "test", code=2)
+    assert "name the folder by --queries" in refused.output
+    refused = run(*common, "--queries", folder, "--no-ledger", code=2)
+    assert "drop --no-ledger" in refused.output
+    run(*common, "--recipe", "int8", "--queries", folder, "--split", "test")
+    shown = run("inspect", tmp_path / "idx").output
+    assert "on 1 queries with judgements" in shown
+    assert "nDCG@10" in shown
+    assert "agreement@10" in shown

@@ -194,6 +194,33 @@ def test_a_build_that_was_stopped_goes_on_and_ends_the_same(tmp_path: Path):
     }
 
 
+def judged_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "judged"
+    (folder / "qrels").mkdir(parents=True)
+    documents(folder / "corpus.jsonl", 60)
+    lines = [json.dumps({"_id": f"q{n}", "text": f"title{n} text {n}"}) for n in range(12)]
+    (folder / "queries.jsonl").write_text("\n".join(lines))
+    grades = "".join(f"q{n}\td{n}\t1\n" for n in range(10))
+    (folder / "qrels" / "dev.tsv").write_text(f"query-id\tcorpus-id\tscore\n{grades}")
+    return folder
+
+
+def test_the_ledger_of_a_build_is_measured_on_given_queries_and_their_judgements(tmp_path: Path):
+    folder = judged_folder(tmp_path)
+    asked = {"queries": folder, "split": "dev", "piece": 16}
+    with pytest.raises(Stopped):
+        run(folder, tmp_path / "idx", listener=Listener(1), **asked)
+    with pytest.raises(BadInput, match="split"):
+        run(folder, tmp_path / "idx", **{**asked, "split": None})
+    ledger = run(folder, tmp_path / "idx", **asked).description["ledger"]
+    assert ledger["queries"] == {"kind": "judged", "count": 10}
+    assert ledger["measures"] == ["nDCG@10", "R@10", "agreement@10"]
+    assert ledger["stages"][0]["values"]["R@10"]["value"] == 1.0
+    ledger = run(folder, tmp_path / "given", queries=folder).description["ledger"]
+    assert ledger["queries"] == {"kind": "given", "count": 12}
+    assert ledger["measures"] == ["agreement@10"]
+
+
 def test_a_piece_that_was_damaged_meanwhile_is_made_again(tmp_path: Path):
     path = documents(tmp_path / "docs.jsonl", 100)
     whole = run(path, tmp_path / "whole", piece=16)
