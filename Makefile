@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check lint bench proto golden docs torture-quick torture clean help
+.PHONY: demo test check lint audit bench proto golden docs torture-quick torture clean help
 
 demo: $(STAMP)  ## index the bundled sample, search it, show what was lost
 	$(BIN)/colreduce demo
@@ -29,6 +29,9 @@ lint: $(STAMP)  ## linters, types and import rules only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(VENV)/audit/bin/pip-audit  ## look for known weaknesses of what is pinned; needs the network
+	$< --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 bench: $(STAMP)  ## run the benchmarks; writes benchmarks/results
 	$(BIN)/python -m benchmarks
@@ -54,6 +57,11 @@ clean:  ## remove .venv and every cache
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# It stands apart, so that what it needs is no part of what it looks at.
+$(VENV)/audit/bin/pip-audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip --disable-pip-version-check install --quiet "pip-audit>=2.9"
 
 # torch comes first and alone, so that TORCH_INDEX is asked for torch and for nothing else.
 $(STAMP): pyproject.toml constraints.txt

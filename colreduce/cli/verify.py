@@ -26,7 +26,8 @@ def verify(shared: Shared, folder: Path, quality: bool) -> None:
     """Read every byte of the index in DIR again and name the files that are damaged.
 
     With --quality also measure, on a sample of the documents as they are now, what every stage
-    loses, beside what it lost when the index was built. Exits with 1 if any file is damaged.
+    loses, beside what it lost when the index was built. Exits with 1 if any file is damaged; then
+    the quality is not measured.
 
     \b
     Examples:
@@ -45,8 +46,8 @@ def verify(shared: Shared, folder: Path, quality: bool) -> None:
         "bytes": report.bytes,
         "problems": list(report.problems),
     }
-    if report.sound and quality:
-        answer["quality"] = _measured(folder)
+    if quality:
+        answer["quality"] = _measured(folder) if report.sound else None
     if shared.screen.as_json:
         shared.screen.document(answer)
     else:
@@ -72,7 +73,10 @@ def _show(screen: Screen, answer: Mapping[str, Any]) -> None:
     for problem in answer["problems"]:
         screen.remark(problem)
     if "quality" in answer:
-        _show_quality(screen, answer["quality"])
+        if answer["quality"] is None:
+            screen.line("the quality was not measured, because the index is damaged")
+        else:
+            _show_quality(screen, answer["quality"])
 
 
 def _show_quality(screen: Screen, quality: Mapping[str, Any]) -> None:

@@ -37,10 +37,6 @@ class Interval:
     value: float
     high: float
 
-    def covers(self, value: float) -> bool:
-        """Say whether a value lies within the bounds."""
-        return self.low <= value <= self.high
-
     def to_dict(self) -> dict[str, float]:
         """Return plain values."""
         return {"low": self.low, "value": self.value, "high": self.high}

@@ -110,7 +110,7 @@ class Guard(grpc.ServerInterceptor):
                 with lane.enter(context, call.deadline):
                     call.spent("wait", call.total - call.seconds["read"])
                     request = _read(handler.request_deserializer, raw)
-                    answer = _fitting(handler.unary_unary(request, call))
+                    answer = _fitting(handler.unary_unary(request, call), request)
         except Exception as error:
             self._fail(error, call)
         self._finish(call, OK)
@@ -135,7 +135,7 @@ class Guard(grpc.ServerInterceptor):
                     self._let_in(call)  # again: a token may have gone, or a rate been reached
                     with lane.enter(context, call.deadline):
                         request = _read(handler.request_deserializer, raw)
-                        answer = _fitting(handler.stream_stream(request, call))
+                        answer = _fitting(handler.stream_stream(request, call), request)
                     self._charge(call)
                     with self._patience.within(context, IDLE_SECONDS):
                         yield answer
@@ -179,13 +179,15 @@ def _read(deserialise: Callable[[bytes], Message], raw: bytes) -> Message:
         raise BadInput("the request is not a valid message of its type") from error
 
 
-def _fitting(answer: Message) -> Message:
+def _fitting(answer: Message, request: Message) -> Message:
+    """Return an answer that one message can hold; else say what of the request is too much."""
     size = answer.ByteSize()
     if size > limits.MESSAGE_BYTES:
+        asked = request.DESCRIPTOR.fields_by_name
         raise BadInput(
             f"the answer takes {size:,} bytes, more than the {limits.MESSAGE_BYTES:,} that one "
             "message may hold: ask for fewer documents, or leave their metadata out",
-            field="k",
+            field=next((name for name in ("k", "ids", "id") if name in asked), ""),
         )
     return answer
 

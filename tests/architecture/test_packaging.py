@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -155,3 +156,22 @@ def _texts() -> list[Path]:
 
 def _normal(name: str) -> str:
     return name.strip().lower().replace("_", "-").partition("[")[0]
+
+
+def test_make_audit_looks_at_every_pin_and_at_nothing_else():
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("make is not installed")
+    told = subprocess.run(
+        [make, "--dry-run", "--always-make", "audit", "VENV=venv", "PYTHON=python3"],
+        check=True, capture_output=True, cwd=ROOT, text=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert [line.split()[:4] for line in told[:2]] == [
+        ["python3", "-m", "venv", "venv/audit"],
+        ["venv/audit/bin/python", "-m", "pip", "--disable-pip-version-check"],
+    ]
+    command, *options = told[-1].split()
+    assert command == "venv/audit/bin/pip-audit"
+    assert options[options.index("--requirement") + 1] == "constraints.txt"
+    # Nothing is resolved or installed, and what cannot be looked up is a failure.
+    assert {"--no-deps", "--disable-pip", "--strict"} <= set(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -10,11 +11,11 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from colreduce import Client
+from colreduce import Client, Index
 from colreduce.errors import BadInput
 from colreduce.rpc import codec, limits
 from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, search_pb2_grpc, tensor_pb2
-from tests.service.running import DIM, Running
+from tests.service.running import DIM, Running, serving
 
 Code = grpc.StatusCode
 BAD, MISSING = Code.INVALID_ARGUMENT, Code.NOT_FOUND
@@ -198,3 +199,14 @@ def test_an_unknown_type_of_numbers_is_refused_by_its_number(channel: grpc.Chann
         "DTYPE_FP16",
         "DTYPE_INT8",
     ]
+
+
+def test_an_answer_too_large_for_one_message_names_what_asks_for_too_much(tmp_path: Path) -> None:
+    texts = [str(number) * (3 << 20) for number in range(4)]
+    with Index.create(tmp_path / "idx", recipe="fp32 | mean", dim=DIM) as index:
+        index.add([*"abcd"], texts, embeddings=[np.eye(2, DIM, dtype=np.float32)] * 4)
+    with serving(tmp_path / "idx") as server, Client(server.listening, timeout=20) as client:
+        assert [len(one.text or "") for one in client.get([*"ab"])] == [3 << 20, 3 << 20]
+        with pytest.raises(BadInput, match="more than the") as caught:
+            client.get([*"abcd"])
+        assert caught.value.field == "ids"

@@ -82,7 +82,8 @@ def test_verify_exits_with_1_and_names_the_damaged_file(folder):
     [file] = folder.glob("segments/*/pack.bin")
     file.chmod(0o644)
     file.write_bytes(b"x" + file.read_bytes()[1:])
-    answer = ask("verify", folder, code=1)
+    answer = ask("verify", folder, "--quality", code=1)
+    assert answer["quality"] is None
     assert answer["sound"] is False
     assert any("pack.bin" in problem for problem in answer["problems"])
     assert run("search", folder, "--query-vectors", "nothing.npy", code=1) == ""

@@ -151,3 +151,12 @@ def test_the_command_explains_vectors(tmp_path: Path) -> None:
     lacking = CliRunner().invoke(main, [*words, "--image", str(tmp_path / "query.npy")])
     assert lacking.exit_code == 2
     assert "--html" in lacking.stderr
+
+
+def test_a_page_that_cannot_be_written_leaves_nothing_behind(tmp_path):
+    with pytest.raises(UnicodeEncodeError):
+        write(tmp_path / "why.html", "half of a pair: \ud800")
+    (tmp_path / "taken.html").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        write(tmp_path / "taken.html", "a page")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.html"]
