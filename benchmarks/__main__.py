@@ -44,6 +44,7 @@ RUNS = (
     "speed.building",
     "speed.pages",
     "peers",
+    "scale",
 )
 
 

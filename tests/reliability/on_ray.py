@@ -42,6 +42,8 @@ def alone(module, *arguments):
         environment = {
             **os.environ,
             "HOME": home,
+            "TMPDIR": home,
+            "RAY_TMPDIR": home,
             TOKEN: str(token),
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",

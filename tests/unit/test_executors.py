@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from colreduce_indexer.executors import Executor, Inline, Job, Made, Processes, chosen, processes
+from colreduce_indexer.executors import (
+    Executor,
+    Inline,
+    Job,
+    Made,
+    Processes,
+    chosen,
+    on_ray,
+    processes,
+)
 from colreduce_indexer.executors.base import Brief, Maker, Work
 from colreduce_indexer.job import Built, build
 from colreduce_indexer.plan import Settings
@@ -239,3 +248,25 @@ def test_who_makes_the_pieces_is_chosen_by_numbers():
     assert two.workers == 2
     with pytest.raises(BadInput, match="0 workers make nothing"):
         Processes(0)
+
+
+def test_folders_of_actors_that_died_are_removed_when_they_are_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, alive = 2**22 + 7, os.getpid()  # the first number is larger than any process has
+    names = [
+        f"colreduce-{dead}-{'a' * 16}",
+        f"colreduce-{alive}-{'b' * 16}",
+        "colreduce-x",
+        "other",
+    ]
+    for name in names:
+        (tmp_path / name).mkdir()
+    (tmp_path / names[0] / "half made").write_text("x")
+    young = on_ray._own_folder()
+    assert {entry.name for entry in tmp_path.iterdir()} == {*names, young.name}
+    for entry in tmp_path.iterdir():
+        os.utime(entry, (0, 0))
+    again = on_ray._own_folder()
+    assert {entry.name for entry in tmp_path.iterdir()} == {*names[1:], young.name, again.name}

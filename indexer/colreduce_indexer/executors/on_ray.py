@@ -9,9 +9,12 @@ disk of the index: documents go to it with the piece, and the piece's bytes come
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
+import time
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,11 @@ RETRIES = 10
 
 # Pieces that an actor has at once: one in the making, one that waits for it.
 AT_ONCE = 2
+
+
+# A folder of an actor that is gone stays so many seconds: its process may be in another container.
+FORSAKEN = 3600.0
+_OWN = re.compile(r"colreduce-(\d+)-[0-9a-f]{16}")
 
 
 class OnRay:
@@ -109,10 +117,29 @@ class Hand:
 
 
 def _own_folder() -> Path:
-    """Make a folder that nobody else can have made before."""
+    """Make a folder that nobody else can have made before; remove those of actors that died."""
+    for entry in fs.list_entries(Path(tempfile.gettempdir())):
+        named = _OWN.fullmatch(entry.name)
+        if named and entry.is_dir(follow_symlinks=False) and _forsaken(entry, int(named[1])):
+            with suppress(OSError):  # another actor removes it, too
+                fs.rmtree(Path(entry.path))
     folder = Path(tempfile.gettempdir()) / f"colreduce-{os.getpid()}-{secrets.token_hex(8)}"
     fs.mkdir(folder)
     return folder
+
+
+def _forsaken(entry: os.DirEntry[str], process: int) -> bool:
+    """Say whether a folder is ours, old, and of a process that is not there any more."""
+    told = entry.stat(follow_symlinks=False)
+    if told.st_uid != os.getuid() or time.time() - told.st_mtime < FORSAKEN:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _handed_out(

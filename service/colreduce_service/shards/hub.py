@@ -6,6 +6,7 @@ of the time is over. A shard that nobody answers for in time is missing, and the
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import logging
 import threading
@@ -261,6 +262,6 @@ class Hub:
 
 
 def merge(found: Sequence[Sequence[Hit]], k: int) -> list[Hit]:
-    """Join the hits of shards, best first; of equal scores the one whose id comes first."""
-    every = itertools.chain.from_iterable(found)
-    return sorted(every, key=lambda hit: (-hit.score, hit.id))[:k]
+    """Join the hits of shards, each in this order: best first, and of equal scores by id."""
+    every = heapq.merge(*found, key=lambda hit: (-hit.score, hit.id))
+    return list(itertools.islice(every, k))
