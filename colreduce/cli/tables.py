@@ -27,19 +27,14 @@ def show_losses(screen: Screen, losses: Sequence[Mapping[str, Any]]) -> None:
     screen.table([*columns, ">top 10 kept"], rows)
 
 
-KINDS = {
-    "judged": "queries with judgements",
-    "given": "queries that were given",
-    "sentences": "sentences of the documents",
-    "spans": "runs of the documents' vectors",
-}
-
 # Characters of a bar that stands for everything.
 BAR = 16
 
 
 def show_ledger(screen: Screen, ledger: Mapping[str, Any]) -> None:
     """Show the ledger of an index: what is left after each stage, and what it lost, as bars."""
+    from colreduce.evaluate.held_out import KINDS
+
     measure, *others = ledger["measures"]
     rows = []
     for stage in ledger["stages"]:

@@ -11,7 +11,7 @@ import click
 
 from colreduce.cli.options import Command, Shared, shared
 from colreduce.cli.screen import Screen
-from colreduce.cli.tables import KINDS, spread
+from colreduce.cli.tables import spread
 
 
 @click.command(cls=Command)
@@ -80,6 +80,8 @@ def _show(screen: Screen, answer: Mapping[str, Any]) -> None:
 
 
 def _show_quality(screen: Screen, quality: Mapping[str, Any]) -> None:
+    from colreduce.evaluate.held_out import KINDS
+
     screen.heading("What every stage loses now, of the best ten")
     rows = [
         (one["stage"], *(_spread(one[name]) for name in ("at_build", "lost", "change")))

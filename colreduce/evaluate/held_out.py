@@ -23,6 +23,14 @@ from colreduce.ragged import Ragged
 
 JUDGED, GIVEN, SENTENCES, SPANS = "judged", "given", "sentences", "spans"
 
+# What each kind of query is called where people read it.
+KINDS = {
+    JUDGED: "queries with judgements",
+    GIVEN: "queries without judgements",
+    SENTENCES: "sentences of the documents",
+    SPANS: "runs of the documents' vectors",
+}
+
 # Given queries that are asked at most.
 MOST_GIVEN = 300
 

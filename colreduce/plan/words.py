@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from colreduce.evaluate.held_out import SENTENCES, SPANS
+from colreduce.evaluate.held_out import KINDS
 from colreduce.evaluate.statistics import Interval
 from colreduce.plan.result import Plan
-from colreduce.plan.task import GIVEN, JUDGED
 from colreduce.units import amount, milliseconds
-
-KINDS: Mapping[str, str] = {
-    JUDGED: "judged queries",
-    GIVEN: "queries without judgements",
-    SENTENCES: "sentences of the documents in place of queries",
-    SPANS: "runs of the documents' vectors in place of queries",
-}
 
 
 def queries_in_words(plan: Plan) -> str:
