@@ -9,10 +9,15 @@ from typing import Any
 from colreduce.embed import reads_pages
 from colreduce.embed.sentence_transformer import load_encoder
 from colreduce.errors import BadInput, BadRecipe
+from colreduce.pooling import RecipePooling
 from colreduce.recipe import read_methods
 from colreduce.train.loss import Lesson
+from colreduce.train.modules import AttentionGroups, GroupMeans, Slots, WordGate
 from colreduce.train.objectives import OBJECTIVES, About, Objective
 from colreduce.train.objectives.projection import Projection
+
+# Modules that leave fewer vectors. A model has one kind of them.
+REDUCING = (AttentionGroups, GroupMeans, RecipePooling, Slots, WordGate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,18 @@ def extended(model: Any, objectives: Sequence[Objective], about: About) -> tuple
     from sentence_transformers import MultiVectorEncoder
 
     modules = list(model)
+    before = [type(one).__name__ for one in modules if isinstance(one, REDUCING)]
     # A head comes first whatever the line's order is: the others are told the width it gives.
     for one in sorted(objectives, key=lambda one: not isinstance(one, Projection)):
         modules = one.arrange(modules, about)
         about = one.after(about)
+    if before and sum(isinstance(one, REDUCING) for one in modules) > len(before):
+        raise BadInput(
+            f"{about.start} reduces already, by {' and '.join(before)}, and would be reduced again "
+            f"by {' | '.join(map(str, objectives))}. Train it further with colbert, or start from "
+            "the encoder it came from.",
+            field="objective",
+        )
     if len(modules) > len(model):
         device, length = str(model.device), model.max_seq_length
         prompts = {key: text for key, text in model.prompts.items() if text}

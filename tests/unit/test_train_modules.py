@@ -207,6 +207,43 @@ def test_two_opposite_clusters_become_their_means():
     assert "input_ids" not in out  # they would be taken for those of the two vectors
 
 
+@pytest.mark.parametrize("line", ["kmeans(size=16, start=farthest)", "ward(size=16)"])
+def test_mixed_precision_does_not_change_the_groups(line):
+    torch.manual_seed(0)
+    tokens = torch.nn.functional.normalize(torch.randn(8, 120, 64), dim=2)
+
+    def means() -> Tensor:
+        given = {"token_embeddings": tokens, "attention_mask": torch.ones(8, 120)}
+        return GroupMeans(line)(given, task="document")["token_embeddings"]
+
+    plain = means()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = means()
+    assert torch.equal(plain, mixed)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_an_accelerator_makes_the_same_groups():
+    torch.manual_seed(0)
+    tokens = torch.nn.functional.normalize(torch.randn(4, 30, 64), dim=2)
+    made = []
+    for device in ("cpu", "cuda"):
+        given = {"token_embeddings": tokens.to(device), "attention_mask": torch.ones(4, 30)}
+        given["attention_mask"] = given["attention_mask"].to(device)
+        out = GroupMeans("kmeans(size=3)")(given, task="document")
+        made.append(out["token_embeddings"].cpu())
+    torch.testing.assert_close(made[0], made[1], rtol=0, atol=1e-5)
+
+
+def test_what_is_reduced_already_is_not_reduced_again(start, tmp_path):
+    saved = str(tmp_path / "saved")
+    build(start, "crisp(documents=3)", device="cpu").model.save(saved, create_model_card=False)
+    with pytest.raises(BadInput, match="reduces already, by GroupMeans"):
+        build(saved, "constant(size=2)", device="cpu")
+    assert len(build(saved, "colbert", device="cpu").model) == 4  # trained further as it is
+
+
 def test_slots_start_as_means_of_every_so_many_tokens():
     tokens = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
     made, kept = Slots(2, 8, 2).few(tokens, torch.ones(1, 5, dtype=torch.bool))

@@ -50,7 +50,9 @@ class GroupMeans(BaseTokenPooling):  # type: ignore[misc]
         if not self.applies_to(task) or len(vectors) == 0:
             return features
         mask = features["attention_mask"].bool()
-        means = self._means(Ragged(vectors[mask], mask.sum(1)), task)
+        # In mixed precision, too, groups are those that an index would make.
+        with torch.autocast(vectors.device.type, enabled=False):
+            means = self._means(Ragged(vectors[mask], mask.sum(1)), task)
         return replaced(features, *means.pad())
 
     def pool_one(self, embedding: Tensor, **kwargs: Any) -> Tensor:
