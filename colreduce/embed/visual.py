@@ -89,7 +89,7 @@ class VisualEncoder(SentenceTransformerEncoder):
         found: list[Tensor] = []
         for start in range(0, len(texts), batch_size):
             for item in self._asked(texts[start : start + batch_size]):
-                found.append(item["token_embeddings"][item["attention_mask"].bool()].float().cpu())
+                found.append(_unit(item["token_embeddings"][item["attention_mask"].bool()]).cpu())
         return found
 
     def read(self, text: str, *, query: bool = False) -> Reading | None:
@@ -106,7 +106,7 @@ class VisualEncoder(SentenceTransformerEncoder):
         for item in raw:
             mask = item["attention_mask"].bool()
             layout = self._layout(item["input_ids"][mask].cpu(), item.get("image_grid_thw"))
-            tokens.append(item["token_embeddings"][mask].float()[layout.order])
+            tokens.append(_unit(item["token_embeddings"][mask])[layout.order])
             special.append(~layout.patches)
             grids.append(torch.tensor([layout.first, layout.rows, layout.columns]))
             if item["importance"] is not None:
@@ -172,6 +172,11 @@ class VisualEncoder(SentenceTransformerEncoder):
     def _prompt(self, task: str) -> str:
         """Return what the processor writes before a query."""
         return str(getattr(self.model.processor, "query_prefix", "") or "")
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Return vectors as float32 and of unit length, which in bfloat16 is not quite theirs."""
+    return torch.nn.functional.normalize(vectors.float(), dim=1)
 
 
 def takes_pages(model: Any) -> bool:

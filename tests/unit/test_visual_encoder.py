@@ -109,7 +109,7 @@ def test_the_tiles_of_colmodernvbert_are_put_together_as_the_page_is(models):
         for column in range(6):
             tile = names.index(f"<row_{row // 2 + 1}_col_{column // 2 + 1}>")
             there = tile + 1 + row % 2 * 2 + column % 2
-            assert torch.equal(batch.tokens[row * 6 + column], vectors[there])
+            torch.testing.assert_close(batch.tokens[row * 6 + column], vectors[there])
     # The small picture of the whole page stands behind, and is no part of the prompt.
     assert int((~batch.special).sum()) == 24 + 4
     assert len(batch.tokens) == len(names)
@@ -146,6 +146,34 @@ def test_a_page_is_the_same_alone_and_among_others(models, name: str):
     alone = [next(iter(encoder.pages([picture]))).tokens for picture in pictures()]
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_padding_on_the_left_changes_nothing(models, name: str, tmp_path: Path):
+    other: Any = load_encoder(SAVE[name](tmp_path), device="cpu")
+    other.model.processor.tokenizer.padding_side = "left"
+    wanted, found = pages(models[name]), pages(other)
+    torch.testing.assert_close(found.tokens, wanted.tokens, atol=1e-5, rtol=0)
+    assert found.importance is not None
+    assert wanted.importance is not None
+    torch.testing.assert_close(found.importance, wanted.importance, atol=1e-6, rtol=0)
+    asked = ["the moon", "what rises one two the page"]
+    for one, same in zip(other.queries(asked), models[name].queries(asked), strict=True):
+        torch.testing.assert_close(one, same, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", SAVE)
+def test_a_model_in_bfloat16_leaves_vectors_of_unit_length(models, name: str, tmp_path: Path):
+    folder = SAVE[name](tmp_path)
+    half: Any = load_encoder(folder, device="cpu")
+    half.model[0].model.to(torch.bfloat16).save_pretrained(folder)
+    again: Any = load_encoder(folder, device="cpu")
+    assert next(again.model.parameters()).dtype == torch.bfloat16
+    found = pages(again).tokens
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(len(found)), atol=1e-6, rtol=0)
+    assert float((found * pages(models[name]).tokens).sum(1).min()) > 0.99
+    assert again.queries(["the moon"])[0].dtype == torch.float32
 
 
 def test_pictures_are_taken_a_few_at_a_time(models):
