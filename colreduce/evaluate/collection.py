@@ -81,17 +81,7 @@ def with_vectors(
     elif encoder is not None and folder is not None:
         given = [text or "" for text in judged.queries.values()]
         encoded = store.queries(encoder, given, batch_size)
-        if reads_pages(encoder):
-            embeddings = store.pages(
-                encoder, folder.pages, batch_size=batch_size, progress=progress
-            )
-        else:
-            embeddings = store.documents(
-                encoder,
-                lambda: (record.text for record in folder.corpus()),
-                batch_size=batch_size,
-                progress=progress,
-            )
+        embeddings = of_folder(folder, encoder, store, batch_size, progress)
         queries, key = encoded.span(0, len(asked)), f"{embeddings.key}-{encoded.key}"
         name = str(encoder.identity["name"])
     else:
@@ -108,6 +98,24 @@ def with_vectors(
         encoder=encoder,
         encoder_name=name,
         key=key,
+    )
+
+
+def of_folder(
+    folder: BeirFolder,
+    encoder: Encoder,
+    store: EmbeddingStore,
+    batch_size: int = 32,
+    progress: Progress = silent,
+) -> Embeddings:
+    """Return the vectors of a folder's documents: of its texts, or of the pages that it names."""
+    if reads_pages(encoder):
+        return store.pages(encoder, folder.pages, batch_size=batch_size, progress=progress)
+    return store.documents(
+        encoder,
+        lambda: (record.text for record in folder.corpus()),
+        batch_size=batch_size,
+        progress=progress,
     )
 
 

@@ -20,7 +20,7 @@ from colreduce.embed.precomputed import judgements, vector_batches
 from colreduce.errors import BadData, BadInput
 from colreduce.evaluate.beir import QUERIES, BeirFolder, Qrels
 from colreduce.evaluate.build import Corpus
-from colreduce.evaluate.collection import Collection, load_collection
+from colreduce.evaluate.collection import Collection, load_collection, of_folder
 from colreduce.evaluate.embeddings import Embeddings, EmbeddingStore
 from colreduce.evaluate.held_out import GIVEN as GIVEN
 from colreduce.evaluate.held_out import JUDGED as JUDGED
@@ -230,12 +230,7 @@ def _corpus(
         ids.append(record.id)
         size += len(record.text.encode("utf-8", "surrogatepass"))
     records: Callable[[], Iterator[Record]] = folder.corpus
-    embeddings = store.documents(
-        encoder,
-        lambda: (record.text for record in records()),
-        batch_size=batch_size,
-        progress=progress,
-    )
+    embeddings = of_folder(folder, encoder, store, batch_size, progress)
     return Corpus(ids, embeddings, records), size
 
 
