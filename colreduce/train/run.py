@@ -75,13 +75,14 @@ def train(
     start, settings = str(start), settings or Settings()
     if not examples:
         raise BadInput("there is nothing to train on: the sources hold no example", field="source")
+    kind = _trainer()
     torch.manual_seed(settings.seed)
     pupil = build(start, objective, device=device, max_tokens=settings.max_tokens)
     record = {"start": start, "objective": pupil.line, "examples": len(examples)}
     record["settings"] = settings.lasting()
     checkpoint = _place(out, record, resume)
     examples = _with_negatives(examples, start, settings, device, others, progress)
-    trainer = _trainer()(pupil, examples, out / CHECKPOINTS, settings, evaluate, progress)
+    trainer = kind(pupil, examples, out / CHECKPOINTS, settings, evaluate, progress)
     done = trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
     trained = Trained(

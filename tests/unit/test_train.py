@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -10,7 +12,10 @@ from click.testing import CliRunner
 
 from colreduce.cli import main
 from colreduce.embed.sentence_transformer import load_encoder
-from colreduce.errors import AlreadyExists, BadData, BadInput
+from colreduce.errors import AlreadyExists, BadData, BadInput, MissingDependency
+from colreduce.maxsim import maxsim
+from colreduce.pipeline import reduced
+from colreduce.ragged import Ragged
 from colreduce.train.data import FittingBatches
 from colreduce.train.examples import (
     Example,
@@ -220,6 +225,60 @@ def test_an_interrupted_training_goes_on_to_the_same_losses_and_the_same_model(
     assert one.state_dict().keys() == other.state_dict().keys()
     for name, value in one.state_dict().items():
         assert torch.equal(value, other.state_dict()[name]), name
+
+
+def found_by(model: Path, examples: list[Example], recipe: str | None = None) -> int:
+    """Return how many queries find their own document first, and nothing else is there."""
+    encoder = load_encoder(str(model), device="cpu")
+    [batch] = list(encoder.documents([one.positive for one in examples], batch_size=64))
+    if recipe is not None:
+        batch = Ragged.pack(reduced(batch.unpack(), recipe))
+    asked = encoder.queries([one.query for one in examples])
+    best = [int(maxsim(one, batch.tokens, batch.lengths).argmax()) for one in asked]
+    return sum(place == row for row, place in enumerate(best))
+
+
+def test_one_trained_vector_finds_what_clustering_afterwards_loses(start, tmp_path):
+    # 64 documents of eight random words, each asked for by two of them.
+    draw = random.Random(0)
+    texts = [[f"w{word}" for word in draw.sample(range(128), 8)] for _ in range(64)]
+    examples = [Example(" ".join(draw.sample(words, 2)), " ".join(words)) for words in texts]
+    how = Settings(steps=150, batch_size=16, rate=5e-3)
+    for name, line in (("plain", "colbert"), ("crisp", "crisp(documents=1, queries=0)")):
+        out = tmp_path / name
+        train(examples, start, out, objective=line, settings=how, device="cpu")
+    afterwards = found_by(tmp_path / "plain", examples, "kmeans(size=1)")
+    trained = found_by(tmp_path / "crisp", examples)
+    assert trained >= 60
+    assert afterwards <= 45
+
+
+def test_a_gate_learns_to_drop_the_words_that_decide_nothing(start, tmp_path):
+    # Two words of a document are its own and are asked for; six are in every document.
+    common = "shared w100 w101 w102 w103 w104"
+    examples = [Example(f"w{n} w{n + 20}", f"w{n} w{n + 20} {common}") for n in range(16)]
+    how = Settings(steps=200, batch_size=8, rate=1e-2)
+    left = {}
+    for sparsity in (0, 0.1):
+        out = tmp_path / str(sparsity)
+        line = f"words(sparsity={sparsity})"
+        train(examples, start, out, objective=line, settings=how, device="cpu")
+        [batch] = list(load_encoder(str(out)).documents([one.positive for one in examples]))
+        left[sparsity] = len(batch.tokens) / 16
+        assert found_by(out, examples) == 16
+    assert left[0] > 7
+    assert left[0.1] < 4
+
+
+def test_what_training_needs_is_named_where_it_is_not_installed(
+    start, folder, tmp_path, monkeypatch
+):
+    for name in ("colreduce.train.trainer", "colreduce.train.data"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'colreduce\[train\]'"):
+        train(judged_examples_of(folder), start, tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_no_checkpoint_holds_pickled_settings(start, folder, tmp_path):
