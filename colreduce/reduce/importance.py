@@ -23,7 +23,7 @@ class Importance(Ranked):
 
     name = "importance"
     paper = "Lassance et al. 2021, arXiv 2112.06540; DocPruner, arXiv 2509.23883, for sigma"
-    when = "With encoders that return attention; sigma=-0.25 keeps about half of a page."
+    when = "On pages, whose encoders tell attention; sigma=-0.25 keeps about half of a page."
     needs = ("importance",)
     budgets = (*Budgeted.budgets, "sigma")
     sigma: float | None = parameter(

@@ -27,7 +27,7 @@ class VisionZip(Merger):
 
     name = "visionzip"
     paper = "VisionZip, arXiv 2412.04467"
-    when = "With encoders that return attention, on pages."
+    when = "On pages, whose encoders tell attention."
     dominant: float = parameter(0.84375, "share of the vectors that are kept tokens", low=0, high=1)
     by: str = parameter("central", "central or importance", choices=("central", "importance"))
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from colreduce.index import Index
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
 from colreduce.reduce import REDUCERS
@@ -127,6 +128,25 @@ def test_on_real_pages_every_patch_stays_near_to_what_stands_for_it():
         assert float(found.mean()) > 0.96
     # Blank paper is what is merged: of the two kinds of page the emptier one loses more.
     assert counts[6] < min(counts[:6]) / 1.5
+
+
+@pytest.mark.parametrize("recipe", ["ward(factor=9)", "background | ward(factor=4)"])
+def test_a_real_page_is_found_by_some_of_its_patches(recipe: str, tmp_path: Path):
+    batch = colpali()
+    names = [f"page-{number}" for number in range(7)]
+    with Index.create(tmp_path / "idx", recipe=f"{recipe} | int8", dim=128) as index:
+        index.add(names, embeddings=batch)  # type: ignore[arg-type]
+        draw = torch.Generator().manual_seed(0)
+        for name, page in zip(names, batch.unpack(), strict=True):
+            picked = page[torch.randperm(1024, generator=draw)[:16]]
+            noise = 0.05 * torch.randn(16, 128, generator=draw)
+            query = torch.nn.functional.normalize(picked + noise, dim=1)
+            assert index.search(query, k=1)[0].id == name
+        found = index.explain(batch.unpack()[3][40:42], "page-3")
+        assert found.grid == (32, 32)
+        patches = [found.tokens[one].patch for match in found.matches for one in match.tokens]
+        assert (1, 8) in patches  # patch 40 was met where it went
+        assert (1, 9) in patches
 
 
 def test_real_pages_without_their_prompt_are_pooled_in_squares():
