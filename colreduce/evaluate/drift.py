@@ -225,7 +225,7 @@ def _found(index: Index, asking: Asking) -> NDArray[np.float64]:
     A large index is asked fewer queries; NaN stands for the others.
     """
     view = index.view
-    stored = max(1, sum(int(view.segments[one.name].offsets[-1]) for one in view.filled))
+    stored = max(1, sum(int(view.segments[one.name].stored.offsets[-1]) for one in view.filled))
     searches = min(len(asking), max(FEWEST_SEARCHES, MOST_SCORED // stored))
     wanted = max(index.candidates, DEPTH + 1)
     found = np.full(len(asking), np.nan)

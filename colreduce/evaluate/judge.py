@@ -7,6 +7,7 @@ are run one by one beside it and must lead to the same scores.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Any
@@ -152,6 +153,9 @@ class Judge:
         names = [*recipe.first_stages, recipe.fusion] if recipe.fusion else recipe.first_stages
         runs.append((" | ".join(map(str, names)), self._run_of(found, scores)))
         runs.append((str(recipe.reranker), final))
+        if recipe.reranker.second is not None:
+            # What the stages lead to is what the index finds before it scores the best once more.
+            answers = [index.view.search(replace(one, second=False)) for one in asked]
         expected = rerank_candidates(recipe, found, scores, min(10, self.depth))
         check_sum(expected, [[hit.score for hit in hits[:10]] for hits in answers])
         return runs, alone

@@ -13,6 +13,7 @@ from colreduce.candidates.base import Builder, Documents, FirstStage
 from colreduce.device import CPU
 from colreduce.index.limits import MAX_DOCUMENT_TOKENS
 from colreduce.index.sample import Keeper
+from colreduce.index.stored import WHOLE, whole_codec
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.store import Segment, SegmentWriter
@@ -61,6 +62,7 @@ class SegmentBuilder:
             for key, method in pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         }
+        self._whole = whole_codec(pipeline.recipe)
         self._on_device = {key for key, method in pipeline.recipe.keyed() if method.on_device}
 
     def add(
@@ -96,6 +98,10 @@ class SegmentBuilder:
         self.writer.append(ORIGINAL, _counts(batch.lengths), per="document")
         for name, rows in passed.codes.items():
             self.writer.append(CODES + name, _array(rows), per=LENGTHS)
+        if self._whole is not None:
+            kept = self._whole.encode(passed.unreduced.tokens.float(), {})
+            for name, rows in kept.items():
+                self.writer.append(WHOLE + name, _array(rows), per=ORIGINAL)
         # Where nothing is reduced, every token is its own vector.
         if self._explained and self.pipeline.recipe.reducers:
             self.writer.append(ASSIGNMENT, _array(left.assignment).astype("<i2"), per=ORIGINAL)

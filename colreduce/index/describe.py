@@ -19,6 +19,7 @@ from colreduce.index.build import (
 from colreduce.index.ledger import kept_ledger, ledger_bytes
 from colreduce.index.sample import FILE as SAMPLE_FILE
 from colreduce.index.search import View
+from colreduce.index.stored import WHOLE
 from colreduce.recipe import Recipe
 from colreduce.store import Store
 
@@ -72,7 +73,7 @@ def bytes_by_part(store: Store, view: View) -> dict[str, int]:
                 apart["pictures"] += size
             elif name == SAMPLE_FILE:
                 apart["sample"] += size
-            elif name.startswith((CODES, LENGTHS)):
+            elif name.startswith((CODES, LENGTHS, WHOLE)):
                 parts["vectors"] += size
             elif name.startswith("texts"):
                 apart["texts"] += size

@@ -70,6 +70,8 @@ def explain(index: Explained, query: str | Any, one: str) -> Explanation:
     notes = [*asked.notes, *([why_not] if told else [])]
     if isinstance(pipeline.recipe.reranker, Unranked):
         notes.append("this recipe ranks by its first stage; the score here is the exact one")
+    if pipeline.recipe.reranker.second is not None:
+        notes.append("the score here is over the stored vectors; the best are ranked by whole ones")
     products = pipeline.similarities(asked.vectors, stored.codes)
     shares, met = products.max(1)
     tokens = _tokens(traced.assignment, stored.grid, None if read is None else read.pieces)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from time import perf_counter
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,24 +15,19 @@ from torch import Tensor
 
 from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher, Side
 from colreduce.candidates.exhaustive import Exhaustive
+from colreduce.codec.base import Codes
 from colreduce.errors import NotFound
 from colreduce.filters import Columns, Filter
-from colreduce.index.build import CODES, FIRST, LENGTHS
+from colreduce.index.build import CODES, FIRST, LENGTHS, ORIGINAL
 from colreduce.index.resident import Resident
+from colreduce.index.stored import WHOLE, Block, Stored, joined, whole_codec
 from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
-from colreduce.ragged import runs
 from colreduce.rerank.none import Unranked
 from colreduce.results import Hit
 from colreduce.store import Segment, Snapshot
 
 T = TypeVar("T")
-
-# Stored vectors scored at a time: the similarities of a block stay in the cache or near it.
-BLOCK_VECTORS = 1 << 16
-
-# Stored vectors of some documents, and how many belong to each.
-Block: TypeAlias = "tuple[dict[str, Tensor], Tensor]"
 
 
 class OpenSegment:
@@ -42,14 +36,10 @@ class OpenSegment:
     def __init__(self, segment: Segment, pipeline: Pipeline) -> None:
         self.segment = segment
         self.pipeline = pipeline
-        self.lengths = np.asarray(segment.arrays[LENGTHS]).astype(np.int64)
-        self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
-        self.codes = {
-            name.removeprefix(CODES): _shared(array)
-            for name, array in segment.arrays.items()
-            if name.startswith(CODES)
-        }
-        self.resident = Resident(pipeline, self.codes, self.lengths)
+        self.stored = Stored(segment.arrays, CODES, segment.arrays[LENGTHS])
+        self.lengths = self.stored.lengths
+        self.whole = Stored(segment.arrays, WHOLE, segment.arrays[ORIGINAL])
+        self.resident = Resident(pipeline, self.stored.codes, self.stored.lengths)
         self.searchers: dict[str, Searcher] = {
             key: method.open(parts_of(segment, key), pipeline.states.get(key, {}))
             for key, method in pipeline.recipe.keyed()
@@ -68,25 +58,7 @@ class OpenSegment:
 
     def blocks(self, rows: NDArray[np.int64]) -> Iterator[Block]:
         """Yield the stored vectors of ``rows`` and their lengths, some documents at a time."""
-        lengths = self.lengths[rows]
-        for start, stop in runs(lengths, BLOCK_VECTORS):
-            where = self._where(rows[start:stop], lengths[start:stop])
-            yield (
-                {name: _picked(codes, where) for name, codes in self.codes.items()},
-                torch.from_numpy(lengths[start:stop]),
-            )
-
-    def _where(
-        self, rows: NDArray[np.int64], lengths: NDArray[np.int64]
-    ) -> slice | NDArray[np.int64]:
-        """Return where the vectors of ``rows`` lie: one slice if the rows are neighbours.
-
-        A slice is read where it is mapped; only scattered vectors are copied.
-        """
-        if len(rows) == 1 or bool((np.diff(rows) == 1).all()):
-            return slice(int(self.offsets[rows[0]]), int(self.offsets[rows[-1] + 1]))
-        shift = self.offsets[rows] - np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        return np.asarray(np.arange(int(lengths.sum())) + np.repeat(shift, lengths))
+        return self.stored.blocks(rows)
 
 
 @dataclass(slots=True)
@@ -100,6 +72,7 @@ class Asked:
     filter: Filter | None = None
     check: Callable[[], None] = lambda: None  # called between steps; raises to stop the search
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> how long it took
+    second: bool = True  # whether the best are scored once more, where the recipe says so
 
 
 class View:
@@ -161,12 +134,19 @@ class View:
         exact = self._exact(asked, masks)
         found = None if exact else self.candidates(asked, masks)
         asked.seconds["first_stage"] = perf_counter() - started
+        reranker = self.pipeline.recipe.reranker
+        second = reranker.second if asked.second else None
+        wanted = asked.k if second is None else max(asked.k, second.count)
         if found is None:
-            hits = self._best_of_all(asked, masks)
+            rows, scores = self._best_of_all(asked, masks, wanted)
         else:
             scorer = self.scorer(asked.query.vectors, found.rows, asked.check)
-            order, scores = self.pipeline.recipe.reranker.rank(found.scores, scorer, asked.k)
-            hits = self._hits(found.rows[order], scores)
+            order, scores = reranker.rank(found.scores, scorer, wanted)
+            rows = found.rows[order]
+        if second is not None:
+            scorer = self.whole_scorer(asked.query.vectors, rows, asked.check)
+            scores = scorer(np.arange(len(rows)))
+        hits = self._hits(rows, scores)
         asked.seconds["rerank"] = perf_counter() - started - asked.seconds["first_stage"]
         return hits[: asked.k]
 
@@ -194,18 +174,20 @@ class View:
         """Whether a first stage passes on every document."""
         return any(isinstance(stage, Exhaustive) for _, stage in self.pipeline.recipe.keyed())
 
-    def _best_of_all(self, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> list[Hit]:
+    def _best_of_all(
+        self, asked: Asked, masks: Sequence[NDArray[np.bool_]], k: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Score every document that passes; of equal scores those with the first ids are kept."""
         rows = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *masks]))
         scores = self.scorer(asked.query.vectors, rows, asked.check)(np.arange(len(rows)))
-        if asked.k < len(scores):
-            least = np.partition(scores, len(scores) - asked.k)[len(scores) - asked.k]
+        if k < len(scores):
+            least = np.partition(scores, len(scores) - k)[len(scores) - k]
             kept = np.flatnonzero(scores >= least)
-            if len(kept) > asked.k:
+            if len(kept) > k:
                 tied = {place: self.id_of(int(rows[place])) for place in kept.tolist()}
-                kept = np.array(sorted(tied, key=lambda one: (-scores[one], tied[one]))[: asked.k])
+                kept = np.array(sorted(tied, key=lambda one: (-scores[one], tied[one]))[:k])
             rows, scores = rows[kept], scores[kept]
-        return self._hits(rows, scores)
+        return rows, scores
 
     def _all(self, masks: Sequence[NDArray[np.bool_]]) -> Found:
         passing = np.concatenate([np.zeros(0, dtype=bool), *masks])
@@ -268,11 +250,33 @@ class View:
                     places.append(order[part])
                 else:
                     scores[order[part]] = moved
-            found = [torch.empty(0)]
-            for codes, lengths in _joined(part for one, some in here for part in one.blocks(some)):
-                check()
-                found.append(segment_max(self.pipeline.similarities(query, codes), lengths).sum(0))
-            scores[np.concatenate(places)] = torch.cat(found).numpy()
+            blocks = (part for one, some in here for part in one.blocks(some))
+            found = _scored(blocks, partial(self.pipeline.similarities, query), check)
+            scores[np.concatenate(places)] = found
+            return scores
+
+        return score
+
+    def whole_scorer(
+        self,
+        query: Tensor,
+        rows: NDArray[np.int64],
+        check: Callable[[], None] = lambda: None,
+    ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        """Return what `scorer` does, for scores over the vectors before any reducer."""
+        codec = whole_codec(self.pipeline.recipe)
+        assert codec is not None, "the recipe keeps no such vectors"
+
+        def products(codes: Codes) -> Tensor:
+            return codec.similarities(query, codes, {})
+
+        def score(positions: NDArray[np.int64]) -> NDArray[np.float32]:
+            wanted = rows[positions]
+            order = np.argsort(wanted, kind="stable")
+            parts = self._parted(wanted[order])
+            blocks = (block for one, some, _ in parts for block in one.whole.blocks(some))
+            scores = np.empty(len(wanted), dtype=np.float32)
+            scores[order] = _scored(blocks, products, check)
             return scores
 
         return score
@@ -298,44 +302,15 @@ class View:
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 
-def _joined(blocks: Iterator[Block]) -> Iterator[Block]:
-    """Join neighbours that are small: scoring a block takes longer than copying a few vectors."""
-    held: list[Block] = []
-    vectors = 0
-    for block in blocks:
-        count = int(block[1].sum())
-        if held and vectors + count > BLOCK_VECTORS // 4:
-            yield _laid_out(held)
-            held, vectors = [], 0
-        held.append(block)
-        vectors += count
-    if held:
-        yield _laid_out(held)
-
-
-def _laid_out(blocks: Sequence[Block]) -> Block:
-    if len(blocks) == 1:
-        return blocks[0]
-    codes = {name: torch.cat([some[name] for some, _ in blocks]) for name in blocks[0][0]}
-    return codes, torch.cat([lengths for _, lengths in blocks])
-
-
-def _shared(array: NDArray[Any]) -> Tensor:
-    """Return a mapped array as a tensor over the same bytes.
-
-    The bytes are read-only and are only ever read; torch warns because it cannot know that.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(array)
-
-
-def _picked(codes: Tensor, where: slice | NDArray[np.int64]) -> Tensor:
-    """Return some rows: neighbours as they are mapped, scattered ones copied."""
-    if isinstance(where, slice):
-        return codes[where]
-    # Indexing a tensor of bytes by rows takes torch over ten times as long.
-    return torch.from_numpy(np.take(codes.numpy(), where, axis=0))
+def _scored(
+    blocks: Iterator[Block], products: Callable[[Codes], Tensor], check: Callable[[], None]
+) -> NDArray[np.float32]:
+    """Return the exact scores of the documents of all blocks."""
+    found = [torch.empty(0)]
+    for codes, lengths in joined(blocks):
+        check()
+        found.append(segment_max(products(codes), lengths).sum(0))
+    return torch.cat(found).numpy()
 
 
 def parts_of(segment: Segment, key: str) -> Parts:

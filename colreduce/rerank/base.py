@@ -16,6 +16,18 @@ from colreduce.method import Method, parameter
 Scorer: TypeAlias = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 
 
+@dataclass(frozen=True, slots=True)
+class Second:
+    """How the best are scored once more, over the vectors they had before any reducer.
+
+    count  how many of the best
+    codec  how these vectors are kept
+    """
+
+    count: int
+    codec: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reranker(Method):
     """Decides which candidates are scored exactly and in which order they are returned.
@@ -29,6 +41,11 @@ class Reranker(Method):
     recall: float = parameter(
         0.98, "with auto: share of the best ten that must be among them", above=0, high=1
     )
+
+    @property
+    def second(self) -> Second | None:
+        """Return how the best are scored once more; None if they are not."""
+        return None
 
     @abstractmethod
     def rank(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.method import parameter
-from colreduce.rerank.base import Reranker, Scorer
+from colreduce.rerank.base import Reranker, Scorer, Second
 
 # With early exit, at least so many are scored at a time: one call costs as much as ten documents.
 AT_A_TIME = 16
@@ -23,6 +23,10 @@ class Maxsim(Reranker):
     out. With ``patience``, scoring goes down the first stage's list and stops after that many
     documents in a row that did not come among the best k. Both trust the first stage's order, so
     they are off unless asked for, and they do nothing where it gives all candidates one score.
+
+    With ``whole``, the best so many, or as many as are returned if that is more, are scored once
+    more over all the vectors they had before any reducer, which the index then keeps beside the
+    reduced ones. That costs bytes on disk and hardly any time.
     """
 
     name = "maxsim"
@@ -34,6 +38,17 @@ class Maxsim(Reranker):
     patience: int | None = parameter(
         None, "candidates in a row without success before scoring stops", low=1
     )
+    whole: int | None = parameter(
+        None, "of the best so many, score again over their unreduced vectors", low=1, high=10_000
+    )
+    kept: str = parameter(
+        "fp16", "with whole: the codec of the unreduced vectors", choices=("fp16", "int8")
+    )
+
+    @property
+    def second(self) -> Second | None:
+        """Return what ``whole`` and ``kept`` say."""
+        return None if self.whole is None else Second(self.whole, self.kept)
 
     def rank(
         self, first_scores: NDArray[np.float32], score: Scorer, k: int

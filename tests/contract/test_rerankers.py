@@ -12,7 +12,9 @@ from colreduce.rerank.base import Reranker
 from colreduce.rerank.maxsim import AT_A_TIME, Maxsim
 from tests.reference.rerankers import rerank
 
-FURTHER = {"maxsim": [{"prune": 0.05}, {"patience": 3}, {"prune": 0.5, "patience": 2}]}
+FURTHER = {
+    "maxsim": [{"prune": 0.05}, {"patience": 3}, {"prune": 0.5, "patience": 2}, {"whole": 20}]
+}
 
 
 class Counting:

@@ -32,3 +32,16 @@ def rerank(
             if failures == patience:
                 break
     return [-one for _, one in sorted(heap, key=lambda pair: (-pair[0], -pair[1]))], scored
+
+
+def once_more(
+    first: list[float], whole: list[float], count: int, k: int
+) -> list[tuple[int, float]]:
+    """Return the best positions by what they score over whole vectors, with that score.
+
+    first  scores over the stored vectors, whole over all of them; the best ``count`` of the first,
+           or as many as are wanted if that is more, are scored once more
+    """
+    ranked = sorted(range(len(first)), key=lambda one: -first[one])[: max(count, k)]
+    again = sorted(ranked, key=lambda one: -whole[one])
+    return [(one, whole[one]) for one in again[:k]]

@@ -63,7 +63,7 @@ def test_a_processor_keeps_nothing_for_a_device(tmp_path, monkeypatch):
     monkeypatch.setattr(resident, "LEAST_VECTORS", 0)
     with built(tmp_path / "idx", RECIPES[0], "cpu") as index:
         [segment] = index.view.segments.values()
-        kept = resident.Resident(index.pipeline, segment.codes, segment.lengths)
+        kept = resident.Resident(index.pipeline, segment.stored.codes, segment.stored.lengths)
         assert kept.score(torch.zeros(1, 16), np.arange(300), lambda: None) is None
 
 
