@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from colreduce.errors import BadInput, Damaged, Locked, NewerFormat, NotAnIndex
-from colreduce.store import fs, layout
+from colreduce.store import fs, layout, sharding
 
 _NUMBERS = itertools.count()
 _SEAL = b"\n#sha256="
@@ -160,6 +160,11 @@ def _refuse_without_manifest(root: Path) -> None:
         raise NotAnIndex(
             f"{root} holds an index that is still being built: 'colreduce inspect' says how far it "
             "is, the 'colreduce index' that began it goes on with it."
+        )
+    if sharding.is_sharded(root):
+        raise NotAnIndex(
+            f"{root} holds a collection in shards, each of which is an index: name one of them, or "
+            "serve all by 'colreduce serve'."
         )
     raise NotAnIndex(f"{root} holds no colreduce index.")
 

@@ -133,9 +133,11 @@ class Staging:
         return self.take(number, folder, sha256)
 
     def sweep(self) -> None:
-        """Remove what processes have left half made; none of them may work any more."""
-        with self._guard():
+        """Remove what processes have left half made; one that still writes keeps it a little."""
+        try:
             recovery.sweep_temporary(self._root)
+        except OSError as problem:
+            log.warning("something half made is left for the next open to remove: %s", problem)
 
     def bytes(self, number: int) -> int:
         """Return what a finished piece takes on the disk."""

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +44,17 @@ def vectors(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("by", "more"),
+    [(signal.SIGINT, ()), (signal.SIGTERM, ()), (signal.SIGINT, ("--workers", "2"))],
+)
 def test_a_build_that_is_told_to_stop_says_how_to_go_on_and_is_shown(
-    tmp_path: Path, vectors: Path, by: signal.Signals
+    tmp_path: Path, vectors: Path, by: signal.Signals, more: tuple[str, ...]
 ):
     words = ["index", str(vectors), "--vectors", "--memory", "64MB", "--no-ledger"]
     words += ["--recipe", "ward(factor=8) | int8 | mean"]
     child = subprocess.Popen(
-        [sys.executable, "-c", MAIN, *words, "--out", str(tmp_path / "idx"), "--json"],
+        [sys.executable, "-c", MAIN, *words, *more, "--out", str(tmp_path / "idx"), "--json"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -76,6 +80,33 @@ def test_a_build_that_is_told_to_stop_says_how_to_go_on_and_is_shown(
     assert built["pieces"]["found"] >= running["pieces"]["done"]
     assert built["digest"] == answer(*words, "--out", tmp_path / "other")["digest"]
     assert built["documents"] == COUNT
+
+
+def test_the_workers_of_a_build_that_was_killed_end_and_another_goes_on(
+    tmp_path: Path, vectors: Path
+):
+    words = ["index", str(vectors), "--vectors", "--memory", "64MB", "--no-ledger"]
+    words += ["--recipe", "ward(factor=8) | int8 | mean", "--workers", "2"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words, "--out", str(tmp_path / "idx"), "--json"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stderr is not None
+    assert any(line.startswith('{"event": "piece",') for line in child.stderr)
+    workers = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    assert len(workers) >= 2
+    child.kill()
+    child.communicate()
+    end = time.monotonic() + 30
+    while any(Path(f"/proc/{one}").exists() for one in workers):
+        assert time.monotonic() < end, "a worker outlives the build"
+        time.sleep(0.05)
+    built = answer(*words, "--out", tmp_path / "idx")
+    assert built["pieces"]["found"] >= 1
+    assert built["digest"] == answer(*words[:-2], "--out", tmp_path / "other")["digest"]
+    assert list((tmp_path / "idx" / "segments").glob(".tmp*")) == []
 
 
 def test_queries_of_ones_own_are_told_in_the_ledger(tmp_path: Path, demo_model: str):

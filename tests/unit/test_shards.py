@@ -77,6 +77,8 @@ def test_a_shard_is_changed_like_any_index_and_the_generation_of_all_grows(tmp_p
     root = tmp_path / "shards"
     made = split(source, root, 2)
     assert total_generation(root, made) == 2
+    with pytest.raises(NotAnIndex, match="holds a collection in shards"):
+        Index.open(root)
     folder = root / made.folders[made.shard_of("doc-3")]
     with Index.open(folder) as shard:
         before = len(shard)

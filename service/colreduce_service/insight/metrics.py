@@ -69,6 +69,12 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._partial = Counter(
+            "colreduce_partial",
+            "Answers in which a shard of the collection is missing.",
+            ("collection",),
+            registry=registry,
+        )
         self._agreement = Histogram(
             "colreduce_shadow_agreement",
             "Share of exact search's hits that were answered, for searches scored again exactly.",
@@ -89,6 +95,8 @@ class Metrics:
         method = call.method.rpartition("/")[2]
         self._requests.labels(method, call.collection, code).inc()
         self._seconds.labels(method).observe(call.total)
+        if call.partial:
+            self._partial.labels(call.collection).inc()
         for stage, seconds in call.seconds.items():
             self._stages.labels(stage).observe(seconds)
 

@@ -37,6 +37,7 @@ def facts_of(call: Call, code: str) -> dict[str, Any]:
         "collection": call.collection,
         "principal": call.principal.name,
         "code": code,
+        **({"partial": True} if call.partial else {}),
         "milliseconds": round(1000 * call.total, 3),
         "stages": {name: round(1000 * spent, 3) for name, spent in call.seconds.items()},
     }

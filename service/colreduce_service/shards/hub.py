@@ -1,7 +1,8 @@
 """Asking all shards at once, and joining what they say.
 
-Every shard is asked through one of its replicas; another one is asked when that fails, or when half
-of the time is over. A shard that nobody answers for in time is missing, and the answer says so.
+Every shard is asked through one of its replicas. Another one is asked as well when that fails, when
+it takes longer than nearly all replicas have taken lately, or when half of the time is over. A
+shard that nobody answers for in time is missing, and the answer says so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -31,6 +33,10 @@ LOOK_SECONDS = 0.05
 
 # This share of the time is kept to join the answers and to send them.
 RESERVE = 0.05
+
+# A replica is slow that has taken longer than this share of the last so many; and never before so
+# many seconds, since a second question for everything would only be more work for all.
+SLOW, LATELY, AT_LEAST = 0.95, 512, 0.01
 
 # Seconds that looking after one replica may take.
 UPKEEP_SECONDS = 10.0
@@ -90,6 +96,7 @@ class Hub:
         self.documents = [0] * len(self.handles)
         self._turn = itertools.count()
         self._inside = 0
+        self._taken: deque[float] = deque(maxlen=LATELY)
         self._counting = threading.Lock()
         self._resting: dict[tuple[int, int], float] = {}
 
@@ -108,7 +115,9 @@ class Hub:
         left = seconds * (1 - RESERVE)
         every = range(len(self.handles))
         with self._entered():
-            replies = self._ask(every, "answer", (questions, left), left, check)
+            replies = self._ask(
+                every, "answer", (questions, left), left, check, self._patience(left)
+            )
         found: dict[int, Reply] = {
             one: reply for one, reply in replies.items() if reply is not None
         }
@@ -169,6 +178,13 @@ class Hub:
             for one in replicas:
                 one.end()
 
+    def _patience(self, left: float) -> float:
+        """Return how long one replica is waited for alone."""
+        lately = sorted(self._taken)
+        if len(lately) < LATELY // 8:
+            return left / 2
+        return min(max(lately[int(SLOW * len(lately))], AT_LEAST), left / 2)
+
     @contextmanager
     def _entered(self) -> Iterator[None]:
         with self._counting:
@@ -200,11 +216,16 @@ class Hub:
         arguments: tuple[Any, ...],
         seconds: float,
         check: Callable[[], None],
+        patience: float | None = None,
     ) -> dict[int, Any]:
-        """Return the reply of every shard; None for one that nobody answers for in time."""
+        """Return the reply of every shard; None for one that nobody answers for in time.
+
+        patience  seconds that one replica is waited for alone
+        """
         began = time.monotonic()
         end = began + seconds
-        asking = {shard: _Asking(self._order(shard), began + seconds / 2) for shard in shards}
+        again = began + (seconds / 2 if patience is None else patience)
+        asking = {shard: _Asking(self._order(shard), again) for shard in shards}
         running: dict[Future[Any], tuple[int, int]] = {}
 
         def ask_next(shard: int) -> None:
@@ -220,11 +241,14 @@ class Hub:
             now = time.monotonic()
             if now >= end:
                 break
-            done, _ = wait(running, min(LOOK_SECONDS, end - now), FIRST_COMPLETED)
+            pause = max(min(LOOK_SECONDS, end - now, again - now if again > now else 1.0), 0.001)
+            done, _ = wait(running, pause, FIRST_COMPLETED)
             check()
             for future in done:
                 shard, place = running.pop(future)
                 asking[shard].running -= 1
+                if patience is not None:
+                    self._taken.append(time.monotonic() - began)
                 if not self._take(asking[shard], future, shard, place):
                     ask_next(shard)
             for shard, one in asking.items():
