@@ -148,7 +148,7 @@ def _maxsim(  # type: ignore[no-untyped-def]
     longest = tl.max(lengths, axis=0)
     first = tl.load(query_ends + query - 1, mask=query > 0, other=0)
     last = tl.load(query_ends + query)
-    factor = leading(tl.load(largest))
+    factor, inverse = leading(tl.load(largest))
     total = tl.zeros([TOGETHER], tl.float32)
     for start in range(first, last, QUERY):
         asked = start + tl.arange(0, QUERY)
@@ -159,7 +159,7 @@ def _maxsim(  # type: ignore[no-untyped-def]
             place = tl.reshape(starts[:, None] + lane[None, :], [TOGETHER * LANES])
             inside = tl.reshape(lane[None, :] < lengths[:, None], [TOGETHER * LANES])
             products = _products(
-                given, factor, asked, known, tokens, place, inside, WIDTH, DEPTH, PRECISION
+                given, inverse, asked, known, tokens, place, inside, WIDTH, DEPTH, PRECISION
             )
             if SCALED:
                 scale = tl.load(scales + place, mask=inside, other=0).to(tl.float32)
@@ -174,7 +174,7 @@ def _maxsim(  # type: ignore[no-untyped-def]
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def _products(  # type: ignore[no-untyped-def]
     given,
-    factor,
+    inverse,
     asked,
     known,
     tokens,
@@ -199,5 +199,5 @@ def _products(  # type: ignore[no-untyped-def]
             mask=known[None, :] & there[:, None],
             other=0,
         )
-        products = multiplied(block, against / factor, products, PRECISION)
+        products = multiplied(block, against * inverse, products, PRECISION)
     return products

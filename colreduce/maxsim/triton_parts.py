@@ -25,12 +25,16 @@ def power(number: int) -> int:
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
 def leading(number):  # type: ignore[no-untyped-def]
-    """Return the largest power of two that is not above a number; 1 for 0.
+    """Return the largest power of two that is not above a number, and its inverse; 1 for 0.
 
-    Numbers are divided by it: far from 1 they would not fit into float16, or lose bits there.
+    Numbers are multiplied by the inverse: far from 1 they would not fit into float16, or lose bits
+    there. Both are put together from their bits, because a device divides by a power of two no
+    more exactly than by any other number.
     """
-    power = (number.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
-    return tl.where(power == 0, 1.0, power)
+    bits = tl.minimum(number.to(tl.int32, bitcast=True) & 0x7F800000, 253 << 23)
+    bits = tl.where(bits == 0, 127 << 23, bits)
+    inverse = ((254 << 23) - bits).to(tl.float32, bitcast=True)
+    return bits.to(tl.float32, bitcast=True), inverse
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]

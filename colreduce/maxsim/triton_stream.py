@@ -219,8 +219,8 @@ def _waiting(  # type: ignore[no-untyped-def]
         mask=known[None, :] & (column < WIDTH)[:, None],
         other=0,
     ).to(tl.float32)
-    factor = leading(tl.max(tl.max(tl.abs(given), axis=1), axis=0))
-    return given / factor, factor, asked, known
+    factor, inverse = leading(tl.max(tl.max(tl.abs(given), axis=1), axis=0))
+    return given * inverse, factor, asked, known
 
 
 @triton.jit  # type: ignore[untyped-decorator, unused-ignore]
