@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from colreduce.device import has_triton
 from colreduce.errors import BadInput, ShapeMismatch
 from colreduce.fde.config import FdeConfig
 from colreduce.fde.groups import grouped_sums, stable_order
@@ -68,7 +69,10 @@ def document_blocks(
         yield torch.zeros(0, config.width, device=batch.device)
         return
     for part in _parts(batch, config, floats):
-        yield _finish(_document_sums(part, config, state), config, state)
+        if _fuses(part, config):
+            yield _finished(_fused(part, config, state, documents=True), config, state)
+        else:
+            yield _finish(_document_sums(part, config, state), config, state)
 
 
 def encode_queries(batch: Ragged, config: FdeConfig, state: State) -> Tensor:
@@ -77,7 +81,9 @@ def encode_queries(batch: Ragged, config: FdeConfig, state: State) -> Tensor:
     if not len(batch):
         return torch.zeros(0, config.width, device=batch.device)
     encoded = [
-        _finish(_grouped(part, config, state).sums(None), config, state)
+        _finished(_fused(part, config, state, documents=False), config, state)
+        if _fuses(part, config)
+        else _finish(_grouped(part, config, state).sums(None), config, state)
         for part in _parts(batch, config, None)
     ]
     return torch.cat(encoded)
@@ -115,8 +121,43 @@ def _parts(batch: Ragged, config: FdeConfig, floats: int | None) -> Iterator[Rag
 
 def _finish(sums: Tensor, config: FdeConfig, state: State) -> Tensor:
     """Lay the blocks of all repetitions end to end: [r, n, b, w] -> [n, f]."""
-    encodings = sums.transpose(0, 1).reshape(sums.shape[1], config.inner_width)
+    return _finished(sums.transpose(0, 1), config, state)
+
+
+def _finished(sums: Tensor, config: FdeConfig, state: State) -> Tensor:
+    """Lay the blocks of all repetitions end to end: [n, r, b, w] -> [n, f]."""
+    encodings = sums.reshape(len(sums), config.inner_width)
     return encodings if config.final_dim is None else project_whole(encodings, config, state)
+
+
+def _fuses(batch: Ragged, config: FdeConfig) -> bool:
+    """Say whether a device adds up documents in a program for each partition."""
+    if batch.device.type == "cpu" or not has_triton():
+        return False
+    from colreduce.fde import triton_blocks
+
+    return (
+        config.blocks <= triton_blocks.MOST_BLOCKS and config.block_dim <= triton_blocks.MOST_WIDTH
+    )
+
+
+def _fused(batch: Ragged, config: FdeConfig, state: State, *, documents: bool) -> Tensor:
+    """Return sums for queries, or filled means for documents: [n, r, b, w]."""
+    from colreduce.fde import triton_blocks
+
+    tokens = batch.tokens.float()
+    numbers = block_numbers(tokens, state["planes"], state.get("centre"))
+    rows = project_tokens(tokens, config, state["inner"]) if config.projects else tokens[:, None]
+    weights = batch.weights.float() if documents and batch.weights is not None else None
+    return triton_blocks.block_sums(
+        rows,
+        numbers,
+        batch.lengths,
+        config.blocks,
+        weights=weights,
+        mean=documents,
+        fill=documents and config.fill,
+    )
 
 
 @dataclass(frozen=True, slots=True)
