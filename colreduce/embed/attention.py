@@ -44,6 +44,9 @@ class LastRow:
         if whole:
             attention = getattr(whole[-1], "self_attn", None) or getattr(whole[-1], "attn", None)
         usual = getattr(getattr(text, "config", None), "_attn_implementation", None)
+        known: LastRow | None = getattr(attention, LISTENER, None)
+        if known is not None:  # this model was wrapped before
+            return known
         if text is None or attention is None or usual != "sdpa":
             return None
         _register()

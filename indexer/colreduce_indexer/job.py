@@ -8,13 +8,13 @@ same, byte for byte, as if nothing had happened.
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from colreduce.device import chosen as on_device
-from colreduce.embed import Encoder
+from colreduce.embed import Encoder, reads_pages
 from colreduce.errors import BadInput, Locked, Stopped
 from colreduce.evaluate.fidelity import Best, LedgerMaker
 from colreduce.evaluate.held_out import Asking, draw, given
@@ -42,6 +42,9 @@ from colreduce_indexer.rejects import Rejects
 from colreduce_indexer.sources import Source
 from colreduce_indexer.stages import Clock, ahead, encoded, windows, with_vectors
 from colreduce_indexer.survey import Survey, survey
+
+# Pages in the sample, which are encoded twice; they have a thousand vectors each to learn from.
+PAGES = 128
 
 # The generation in which a built index appears.
 SHOWN = 1
@@ -148,7 +151,7 @@ def _founded(
 ) -> tuple[Making, Plan]:
     """Survey the source, let the methods learn, and write down what is going to be built."""
     with clock.running("check"):
-        found = _survey(source, settings, rejects_file, teller)
+        found = _thinned(_survey(source, settings, rejects_file, teller), encoder)
     with clock.running("fit"):
         sample = _sample(found, encoder, settings.batch_size)
         cuts = cuts_of(found, sample, settings)
@@ -201,6 +204,15 @@ def _survey(source: Source, settings: Settings, rejects_file: Path, teller: Tell
     if rejects.found:
         teller.remark(f"{len(rejects.found):,} records are left out: see {rejects_file}")
     return found
+
+
+def _thinned(found: Survey, encoder: Encoder | None) -> Survey:
+    """Leave fewer documents in the sample where they are pages, each of which takes long."""
+    if encoder is None or not reads_pages(encoder):
+        return found
+    count = len(found.sample)
+    chosen = list(range(0, count, -(-count // PAGES)))
+    return replace(found, sample=found.sample.take(chosen))
 
 
 def _sample(found: Survey, encoder: Encoder | None, batch_size: int) -> Ragged:
@@ -320,7 +332,7 @@ def add_all(
     """Survey a source, then add all of it to an index in one commit; return seconds by stage."""
     clock = Clock()
     with clock.running("check"):
-        found = _survey(source, settings, rejects_file, teller)
+        found = _thinned(_survey(source, settings, rejects_file, teller), encoder)
         sample = _sample(found, encoder, settings.batch_size)
         cuts = cuts_of(found, sample, settings)
     meter = Meter(teller, clock, cuts, 0, 0)

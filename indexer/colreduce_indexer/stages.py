@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+# Pages that are drawn before they are asked for.
+DRAWN = 2
+
+
 @dataclass
 class Clock:
     """Seconds by stage. Every stage has its own entry and its own thread."""
@@ -156,7 +160,9 @@ def with_vectors(some: Documents, encoder: Encoder | None, batch_size: int) -> D
             small.append(thumbnail(picture))
             yield picture
 
-    vectors = Ragged.concat(list(encoder.pages(pictures(), batch_size)))
+    # The next pages are drawn while the last ones are encoded.
+    with ahead(pictures, DRAWN) as stream:
+        vectors = Ragged.concat(list(encoder.pages(stream, batch_size)))
     return replace(some, vectors=vectors, pictures=small)
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from colreduce_indexer import job
 from colreduce_indexer.job import build
 from colreduce_indexer.plan import Settings
 from colreduce_indexer.sources import Source, open_source, suited
+from colreduce_indexer.stages import with_vectors
 
 from colreduce.cli import main
 from colreduce.embed import load_encoder
@@ -196,6 +198,30 @@ def test_a_changed_file_is_noticed_between_the_readings(papers: Path, tmp_path: 
 
     with pytest.raises(BadData, match="has changed since it was read the first time"):
         build(Changing(), tmp_path / "idx", settings(), encoder=encoder)
+
+
+def test_of_many_pages_some_are_encoded_twice(tmp_path: Path, model: str, monkeypatch: Any):
+    write_pdf(tmp_path / "many.pdf", [f"page {number}" for number in range(9)], (100, 100))
+    encoder: Any = load_encoder(model, device="cpu")
+    monkeypatch.setattr(job, "PAGES", 4)
+    encoded, pages = [], encoder.pages
+    monkeypatch.setattr(
+        encoder, "pages", lambda *given: (encoded.append(len(one)) or one for one in pages(*given))
+    )
+    source = suited(open_source(tmp_path / "many.pdf", vectors=False), encoder)
+    build(source, tmp_path / "idx", settings("exact"), encoder=encoder)
+    assert sum(encoded) == 3 + 9
+
+
+def test_a_page_that_vanishes_while_it_is_drawn_ends_the_build(
+    papers: Path, tmp_path: Path, model: str
+):
+    encoder = load_encoder(model, device="cpu")
+    source = suited(open_source(papers, vectors=False), encoder)
+    some = next(iter(source.read())).documents
+    (papers / "sea.pdf").unlink()
+    with pytest.raises(BadData, match=r"sea\.pdf: there is no such file"):
+        with_vectors(some, encoder, 4)
 
 
 def test_an_encoder_of_text_reads_the_text_of_pages(papers: Path, tmp_path: Path):

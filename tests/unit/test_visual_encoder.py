@@ -176,6 +176,20 @@ def test_a_model_in_bfloat16_leaves_vectors_of_unit_length(models, name: str, tm
     assert again.queries(["the moon"])[0].dtype == torch.float32
 
 
+def test_a_loaded_model_is_wrapped_and_again_and_after_it_was_saved(models, tmp_path: Path):
+    from sentence_transformers import MultiVectorEncoder
+
+    loaded = MultiVectorEncoder(SAVE["colpali"](tmp_path / "one"), device="cpu")
+    loaded.save(str(tmp_path / "two"))
+    for given in (loaded, loaded, tmp_path / "two"):
+        encoder: Any = load_encoder(given, device="cpu")
+        found, wanted = pages(encoder), pages(models["colpali"])
+        torch.testing.assert_close(found.tokens, wanted.tokens, atol=1e-6, rtol=0)
+        assert found.importance is not None
+        assert wanted.importance is not None
+        torch.testing.assert_close(found.importance, wanted.importance, atol=1e-6, rtol=0)
+
+
 def test_pictures_are_taken_a_few_at_a_time(models):
     taken = 0
 
