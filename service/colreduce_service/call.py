@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,7 +60,7 @@ class Call:
         given = dict(context.invocation_metadata()).get(REQUEST_ID, "")
         name = given if isinstance(given, str) and _PROPER_ID.fullmatch(given) else ""
         deadline = Deadline(context, rule.seconds)
-        return cls(method, context, rule, name or uuid.uuid4().hex[:16], deadline)
+        return cls(method, context, rule, name or os.urandom(8).hex(), deadline)
 
     @property
     def total(self) -> float:

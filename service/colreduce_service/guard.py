@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import grpc
@@ -17,7 +18,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from colreduce.errors import BadInput, ColreduceError
+from colreduce.errors import BadInput, ColreduceError, Overloaded
 from colreduce.rpc import limits
 from colreduce.rpc.status import incident, status_of
 from colreduce_service.access import Access
@@ -31,7 +32,6 @@ from colreduce_service.rates import Rates
 OURS = "/colreduce."
 
 OK = grpc.StatusCode.OK.name
-CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ class Guard(grpc.ServerInterceptor):
         except Exception as error:
             self._fail(error, call)
         self._finish(call, OK)
+        context.set_trailing_metadata(((REQUEST_ID, call.id),))
         return answer
 
     def _converse(
@@ -142,6 +143,7 @@ class Guard(grpc.ServerInterceptor):
         except Exception as error:
             self._fail(error, call)
         self._finish(call, OK)
+        context.set_trailing_metadata(((REQUEST_ID, call.id),))
 
     def _next(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
         with self._patience.within(context, IDLE_SECONDS, idle=True):
@@ -158,18 +160,24 @@ class Guard(grpc.ServerInterceptor):
     def _finish(self, call: Call, code: str) -> None:
         self._charge(call)
         self._observe(call, code)
-        call.context.set_trailing_metadata(((REQUEST_ID, call.id),))
 
     def _fail(self, error: Exception, call: Call) -> NoReturn:
-        if isinstance(error, ColreduceError):
-            status = status_of(error, self._say(error))
+        if type(error) is Overloaded:
+            plain = _turned_away(str(error))
+        elif isinstance(error, ColreduceError):
+            plain = rpc_status.to_status(status_of(error, self._say(error)))
         else:
-            status = _unexpected(call)
-        self._finish(call, CODES[status.code])
-        plain: Any = rpc_status.to_status(status)
+            plain = rpc_status.to_status(_unexpected(call))
+        self._finish(call, plain.code.name)
         named = (*plain.trailing_metadata, (REQUEST_ID, call.id))
         call.context.abort_with_status(plain._replace(trailing_metadata=named))
         raise AssertionError("abort_with_status returned")
+
+
+@lru_cache(maxsize=256)
+def _turned_away(why: str) -> Any:
+    """Return the status of those for whom there is no place: many in a row are told the same."""
+    return rpc_status.to_status(status_of(Overloaded(why)))
 
 
 def _read(deserialise: Callable[[bytes], Message], raw: bytes) -> Message:
