@@ -24,9 +24,9 @@ from colreduce.recipe import Recipe
 from colreduce.reduce.base import PRUNED, Reduced, Reducer
 from colreduce.transform.base import Transform
 
-# Vectors reduced at a time: a few hundred MB of work space whatever the corpus, and some GB on a
-# device, which small blocks leave idle.
-BLOCK_TOKENS, DEVICE_BLOCK_TOKENS = 1 << 17, 1 << 21
+# Vectors reduced at a time: a few hundred MB of work space whatever the corpus. A device, which
+# small blocks leave idle, is given so many numbers: 1 GB.
+BLOCK_TOKENS, DEVICE_BLOCK_FLOATS = 1 << 17, 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ class Pipeline:
 
 def _in_blocks(method: Reducer, batch: Ragged, state: State) -> Reduced:
     """Reduce a large batch some documents at a time, so that work space stays bounded."""
-    most = BLOCK_TOKENS if batch.device.type == "cpu" else DEVICE_BLOCK_TOKENS
+    most = BLOCK_TOKENS if batch.device.type == "cpu" else DEVICE_BLOCK_FLOATS // batch.dim
     if len(batch.tokens) <= most:
         return method.reduce(batch, state)
     steps = [method.reduce(block, state) for block in batch.blocks(most)]

@@ -8,6 +8,7 @@ kernels in every batch.
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -66,13 +67,23 @@ def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[B
     offsets = batch.offsets
     for length, most, items in _alike(batch.lengths, sizes):
         each = length * max(length if square else most, batch.dim)
-        count = DEVICE_ROOM // each
         if on_cpu:
             count = max(CPU_ROOM // each, min(TOGETHER, CPU_MOST // each))
+        else:
+            count = device_room(batch.device) // each
         count = max(count, 1)
         for start in range(0, len(items), count):
             chosen = torch.from_numpy(items[start : start + count]).to(batch.device)
             yield _bucket(batch, offsets, sizes, chosen, length, min(most, length))
+
+
+@cache
+def device_room(device: torch.device) -> int:
+    """Return how many numbers a bucket may take on a device, by the memory that it has.
+
+    A method holds up to a dozen tables of that many numbers, some of them in double precision.
+    """
+    return min(DEVICE_ROOM, int(torch.cuda.get_device_properties(device).total_memory) // 256)
 
 
 def _alike(lengths: Tensor, sizes: Tensor) -> Iterator[tuple[int, int, NDArray[np.int64]]]:

@@ -10,19 +10,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from colreduce.reduce.buckets import Bucket
+from colreduce.reduce.buckets import Bucket, device_room
 
 MILLION = 1 << 20
-# Float64 numbers held at a time.
+# Float64 numbers held at a time on a CPU.
 CPU_ROOM = 1 << 22
-DEVICE_ROOM = 1 << 27
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
     """Return the inner products of [b, l, d] with [b, m, d], rounded to float32: [b, l, m]."""
     count, rows, _ = left.shape
     wide = right.double().transpose(1, 2)
-    room = CPU_ROOM if left.device.type == "cpu" else DEVICE_ROOM
+    room = CPU_ROOM if left.device.type == "cpu" else device_room(left.device) // 2
     step = max(room // max(count * right.shape[1], 1), 1)
     if step >= rows:
         return torch.bmm(left.double(), wide).float()

@@ -12,12 +12,11 @@ from colreduce.errors import BadParameter
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
 from colreduce.reduce.base import Selector
-from colreduce.reduce.buckets import Bucket, buckets, scatter
+from colreduce.reduce.buckets import Bucket, buckets, device_room, scatter
 from colreduce.reduce.products import products
 
-# Similarities held at a time.
+# Similarities held at a time on a CPU.
 CPU_ROOM = 1 << 24
-DEVICE_ROOM = 1 << 28
 SAME = 1e-6  # costs that differ by less are equal
 SAMPLE = 256  # documents whose deletions decide about the threshold
 
@@ -104,7 +103,7 @@ class Voronoi(Selector):
         """Yield each bucket with the tokens to drop [b, l] and the highest cost up to each drop."""
         queries = state["queries"].to(batch.device)
         for whole in buckets(batch, sizes):
-            room = CPU_ROOM if batch.device.type == "cpu" else DEVICE_ROOM
+            room = CPU_ROOM if batch.device.type == "cpu" else device_room(batch.device)
             count = max(1, room // (len(queries) * whole.tokens.shape[1]))
             for start in range(0, len(whole.sizes), count):
                 some = slice(start, start + count)
