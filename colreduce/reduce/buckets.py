@@ -8,9 +8,9 @@ kernels in every batch.
 from __future__ import annotations
 
 import itertools
-from functools import cache
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
