@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from colreduce_service.access import new_token
-from colreduce_service.console.web import MOST_CONNECTIONS
+from colreduce_service.connections import MOST
 from colreduce_service.server import Server
 
 from colreduce import Index
@@ -137,10 +137,10 @@ def test_connections_have_an_end_and_their_places_come_back(server: Server) -> N
 
     host, _, port = server.console.rpartition(":")
     before = threading.active_count()
-    idle = [socket.create_connection((host, int(port))) for _ in range(MOST_CONNECTIONS)]
-    running.until(lambda: threading.active_count() >= before + MOST_CONNECTIONS)
+    idle = [socket.create_connection((host, int(port))) for _ in range(MOST)]
+    running.until(lambda: threading.active_count() >= before + MOST)
     assert page() == 503
-    assert threading.active_count() <= before + MOST_CONNECTIONS
+    assert threading.active_count() <= before + MOST
     for one in idle:
         one.close()
     running.until(lambda: page() == 200)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from colreduce_service.connections import MOST
 from colreduce_service.insight.traces import Traces
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from colreduce import Client
 from colreduce.errors import AlreadyExists, BadInput, ColreduceError, NotFound
-from tests.service.running import Running, fill, scraped, serving, unit_vectors
+from tests.service.running import Running, fill, scraped, serving, unit_vectors, until
 
 LOSSY = "window(size=1) | int8 | mean | maxsim(candidates=1)"
 
@@ -170,3 +173,17 @@ def test_metrics_are_for_this_machine_unless_told(root: Path) -> None:
         taken = server.metrics
         with pytest.raises(AlreadyExists, match="metrics"), serving(root, metrics=taken):
             pass
+
+
+def test_readers_of_metrics_have_an_end_and_their_places_come_back(root: Path) -> None:
+    with serving(root, metrics="127.0.0.1:0") as server:
+        host, _, port = server.metrics.rpartition(":")
+        before = threading.active_count()
+        idle = [socket.create_connection((host, int(port))) for _ in range(MOST)]
+        until(lambda: threading.active_count() >= before + MOST)
+        with pytest.raises(OSError, match="503|reset|closed|[Bb]roken"):
+            scraped(server.metrics)
+        for one in idle:
+            one.close()
+        until(lambda: threading.active_count() <= before)
+        assert scraped(server.metrics)["colreduce_documents", "lossy"] == 60

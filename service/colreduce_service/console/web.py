@@ -8,9 +8,8 @@ import secrets
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import resources
 from typing import Any
 
@@ -21,6 +20,7 @@ from google.protobuf.message import Message
 from colreduce.errors import AlreadyExists
 from colreduce.rpc.v1 import admin_pb2, search_pb2
 from colreduce_service.addresses import is_loopback
+from colreduce_service.connections import Bounded
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,6 @@ METHODS: dict[str, tuple[str, type[Message], type[Message]]] = {
 # A question is small; a page is looked at by few.
 MOST_BYTES = 64 << 10
 MOST_AT_ONCE = 16
-
-# Connections that may be open; each holds a thread, idle ones for as long as browsers keep them.
-MOST_CONNECTIONS = 64
 SECONDS = 30.0
 
 # What a status of gRPC is called in HTTP, as far as browsers care.
@@ -71,7 +68,7 @@ class Console:
             free = places
 
         try:
-            self._server = _Connections((host.strip("[]"), port), Handler)
+            self._server = _Server((host.strip("[]"), port), Handler)
         except OSError as error:
             self._channel.close()
             self._folder.cleanup()
@@ -94,34 +91,8 @@ class Console:
         self._folder.cleanup()
 
 
-class _Connections(ThreadingHTTPServer):
-    """A thread for each connection, and an end to how many there are."""
-
-    daemon_threads = True
-
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        super().__init__(address, handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Answer a connection in a thread of its own; turn it away when there are too many."""
-        if not self._free.acquire(blocking=False):
-            with suppress(OSError):
-                request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Give the place back when the connection ends."""
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+class _Server(Bounded, HTTPServer):
+    """Answers browsers."""
 
 
 class _Refused(Exception):

@@ -5,14 +5,18 @@ Only names that a server knows become labels, so that no caller can make them gr
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from colreduce.errors import AlreadyExists, ColreduceError, MissingDependency
 from colreduce_service.admission import Admission
 from colreduce_service.call import Call
 from colreduce_service.collection import Collection
+from colreduce_service.connections import Bounded
 from colreduce_service.methods import Lane
 
 try:
@@ -21,7 +25,7 @@ try:
         Counter,
         Histogram,
         ProcessCollector,
-        start_http_server,
+        make_wsgi_app,
     )
     from prometheus_client.core import GaugeMetricFamily
     from prometheus_client.registry import Collector
@@ -31,6 +35,10 @@ except ImportError as error:
     ) from error
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+# Seconds that somebody who has connected may take to ask.
+SECONDS_TO_ASK = 10.0
+
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99)
 
 
@@ -111,24 +119,45 @@ class Metrics:
     def serve(self, host: str, port: int) -> Endpoint:
         """Answer Prometheus on an address."""
         try:
-            server, _ = start_http_server(port, addr=host.strip("[]"), registry=self.registry)
+            server = _Server((host.strip("[]"), port), _Handler)
         except OSError as error:
             why = error.strerror or error
             raise AlreadyExists(f"cannot listen for metrics on {host}:{port}: {why}") from error
+        server.set_app(make_wsgi_app(self.registry))
         return Endpoint(server, f"{host}:{server.server_port}")
+
+
+class _Server(Bounded, WSGIServer):
+    """Answers those who read the metrics."""
+
+    def __init__(self, address: tuple[str, int], handler: type[WSGIRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers one connection, and writes no line for it."""
+
+    timeout = SECONDS_TO_ASK
+
+    def log_message(self, format: str, *words: Any) -> None:
+        """Say nothing."""
 
 
 class Endpoint:
     """Where metrics are read."""
 
-    def __init__(self, server: Any, listening: str) -> None:
+    def __init__(self, server: WSGIServer, listening: str) -> None:
         self._server = server
         self.listening = listening
+        self._thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
 
     def close(self) -> None:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+        self._thread.join()
 
 
 class _State(Collector):
