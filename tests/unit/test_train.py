@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +33,15 @@ from tests.hashing_encoder import HashingEncoder
 from tests.reference.tiny_models import save_late_interaction
 
 LINE = "crisp(documents=3, queries=2) | distill"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Train in one thread: the models are too small for two to be worth waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +253,7 @@ def test_one_trained_vector_finds_what_clustering_afterwards_loses(start, tmp_pa
     draw = random.Random(0)
     texts = [[f"w{word}" for word in draw.sample(range(128), 8)] for _ in range(64)]
     examples = [Example(" ".join(draw.sample(words, 2)), " ".join(words)) for words in texts]
-    how = Settings(steps=150, batch_size=16, rate=5e-3)
+    how = Settings(steps=80, batch_size=16, rate=1e-2)
     for name, line in (("plain", "colbert"), ("crisp", "crisp(documents=1, queries=0)")):
         out = tmp_path / name
         train(examples, start, out, objective=line, settings=how, device="cpu")
@@ -257,7 +267,7 @@ def test_a_gate_learns_to_drop_the_words_that_decide_nothing(start, tmp_path):
     # Two words of a document are its own and are asked for; six are in every document.
     common = "shared w100 w101 w102 w103 w104"
     examples = [Example(f"w{n} w{n + 20}", f"w{n} w{n + 20} {common}") for n in range(16)]
-    how = Settings(steps=200, batch_size=8, rate=1e-2)
+    how = Settings(steps=100, batch_size=8, rate=2e-2)
     left = {}
     for sparsity in (0, 0.1):
         out = tmp_path / str(sparsity)
