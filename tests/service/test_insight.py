@@ -181,7 +181,7 @@ def test_readers_of_metrics_have_an_end_and_their_places_come_back(root: Path) -
         before = threading.active_count()
         idle = [socket.create_connection((host, int(port))) for _ in range(MOST)]
         until(lambda: threading.active_count() >= before + MOST)
-        with pytest.raises(OSError, match="503|reset|closed|[Bb]roken"):
+        with pytest.raises(OSError, match=r"503|reset|closed|[Bb]roken"):
             scraped(server.metrics)
         for one in idle:
             one.close()
