@@ -172,7 +172,7 @@ class SingleVectorSearcher(Searcher):
 
 
 def _runs(searchers: Sequence[Searcher]) -> Iterator[tuple[Searcher, ...]]:
-    """Yield the searchers that are asked together, one by one where that is nothing to gain."""
+    """Yield the searchers that are asked together; large ones are asked by themselves."""
     run: list[Searcher] = []
     for searcher in searchers:
         if run and not (_small(searcher) and joins(_inner(run[-1]), _inner(searcher))):
