@@ -42,7 +42,7 @@ class Shape:
 
 
 SHAPES = {
-    torch.float32: Shape(64, 32),
+    torch.float32: Shape(128, 32, stages=3),
     torch.float16: Shape(128, 128),
     torch.bfloat16: Shape(128, 128),
     torch.int8: Shape(128, 128),
