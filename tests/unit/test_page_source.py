@@ -169,6 +169,23 @@ def test_an_unreduced_page_is_explained_patch_by_patch(papers: Path, tmp_path: P
         assert met.position == found.matches[0].vector
 
 
+def test_the_best_pages_are_scored_again_by_all_their_patches(
+    papers: Path, tmp_path: Path, model: str
+):
+    encoder = load_encoder(model, device="cpu")
+    source = suited(open_source(papers, vectors=False), encoder)
+    recipe = "markers | ward(size=2) | fp32 | mean() | maxsim(candidates=4, whole=2)"
+    build(source, tmp_path / "few", settings(recipe), encoder=encoder)
+    build(source, tmp_path / "all", settings("exact"), encoder=encoder)
+    with (
+        Index.open(tmp_path / "few", encoder=encoder) as few,
+        Index.open(tmp_path / "all", encoder=encoder) as every,
+    ):
+        exact = {hit.id: hit.score for hit in every.search("what rises", k=4)}
+        for hit in few.search("what rises", k=2):
+            assert hit.score == pytest.approx(exact[hit.id], rel=2e-3)
+
+
 def test_pictures_are_not_kept_when_nobody_wants_them(papers: Path, tmp_path: Path, model: str):
     encoder = load_encoder(model, device="cpu")
     source = suited(open_source(papers, vectors=False), encoder)
