@@ -114,8 +114,21 @@ class Killer(threading.Thread):
             self.over.wait(0.02)
 
 
+class Loser(threading.Thread):
+    """Takes a node away without notice, as soon as some pieces were begun."""
+
+    def __init__(self, file, cluster, node):
+        super().__init__(daemon=True)
+        self.file, self.cluster, self.node = file, cluster, node
+
+    def run(self):
+        while not self.file.exists() or len(self.file.read_text().split()) < 4:
+            time.sleep(0.02)
+        self.cluster.remove_node(self.node, allow_graceful=False)
+
+
 def campaign(folder, kills, seed=1):
-    """Build in this process, on a cluster of two nodes, under kills, and with everything twice."""
+    """Build in this process and on two nodes: in peace, under kills, all twice, one node lost."""
     import ray
     from colreduce_indexer.executors import Inline, OnRay, on_ray
     from ray.cluster_utils import Cluster
@@ -123,12 +136,12 @@ def campaign(folder, kills, seed=1):
     from tests.unit.test_executors import PIECES, Twice, corpus, run
 
     figures = Figures()
-    on_ray.RETRIES += kills  # all of them may meet the same piece
+    on_ray.MOST_LOST += kills  # all of them may meet the same piece
     source = corpus(folder / "docs.jsonl")
     counted = folder / "begun"
 
     def built(name, executor):
-        counted.unlink(missing_ok=True)
+        counted.write_text("")
         done = run(source, folder / name, executor, counting_encoder(counted))
         figures.builds[name] = done.digest
         if done.digest != figures.builds["alone"]:
@@ -139,7 +152,7 @@ def campaign(folder, kills, seed=1):
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
-    cluster.add_node(num_cpus=1)
+    node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     try:
         if built("two nodes", OnRay(cluster.address)) != PIECES:
@@ -156,6 +169,10 @@ def campaign(folder, kills, seed=1):
         twice = Twice(OnRay(cluster.address, workers=2))
         built("twice", twice)
         figures.doubled = twice.made_pieces - PIECES
+        loser = Loser(counted, cluster, node)
+        loser.start()
+        built("one node lost", OnRay(cluster.address, workers=2))
+        loser.join()
     finally:
         ray.shutdown()  # never `ray stop`, which looks for processes by name
         cluster.shutdown()

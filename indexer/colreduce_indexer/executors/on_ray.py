@@ -1,19 +1,22 @@
 """Pieces made by actors of Ray, on one machine or on many.
 
-Ray places the actors, starts them again where there is room when one dies, and gives their pieces
-out again. What a piece is, and which pieces there are, it does not know: that is written down where
-the index is. A machine of the cluster needs colreduce and the model, and neither the source nor the
-disk of the index: documents go to it with the piece, and the piece's bytes come back.
+Ray places the actors, and starts them again where there is room when one dies. What a piece is, and
+which pieces there are, it does not know: that is written down where the index is, and what is lost
+with an actor is given to another one. A machine of the cluster needs colreduce and the model, and
+neither the source nor the disk of the index: documents go to it with the piece, and the piece's
+bytes come back.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +32,19 @@ from colreduce_indexer.executors.processes import PATIENCE, told
 from colreduce_indexer.progress import Meter
 from colreduce_indexer.stages import Window, ahead
 
-# How often Ray gives out a piece again whose actor has died, while it made it or before.
-RETRIES = 10
+log = logging.getLogger(__name__)
+
+# How often a piece may be lost with its actor, which was making it or had it waiting.
+MOST_LOST = 10
+
+# Seconds without an answer of any actor after which a build gives up.
+NOBODY = 600.0
+
+# Seconds before an actor that did not answer is asked again.
+PAUSE = 0.2
 
 # Pieces that an actor has at once: one in the making, one that waits for it.
 AT_ONCE = 2
-
 
 # A folder of an actor that is gone stays so many seconds: its process may be in another container.
 FORSAKEN = 3600.0
@@ -65,14 +75,12 @@ class OnRay:
         with joined(self.address) as ray, ahead(lambda: orders(stream)) as waiting:
             brief = ray.put(Brief.of(job, self.device))
             actors = [
-                ray.remote(Hand)
-                .options(num_cpus=1, num_gpus=self.gpus, max_restarts=-1, max_task_retries=RETRIES)
-                .remote()
+                ray.remote(Hand).options(num_cpus=1, num_gpus=self.gpus, max_restarts=-1).remote()
                 for _ in range(self.workers or self._room(ray))
             ]
             try:
-                yield from _handed_out(ray, brief, actors, waiting, meter)
-                tidied = [actor.tidy.options(max_task_retries=0).remote() for actor in actors]
+                yield from Crew(ray, brief, actors, meter).made(waiting)
+                tidied = [actor.tidy.remote() for actor in actors]
                 ray.wait(tidied, num_returns=len(tidied), timeout=PATIENCE)
             finally:
                 for actor in actors:
@@ -99,6 +107,9 @@ class Hand:
         torch.set_num_threads(1)
         self._folder = _own_folder()
         self._maker: Maker | None = None
+
+    def ready(self) -> None:
+        """Answer, which shows that it is there."""
 
     def make(self, brief: Brief, order: Order) -> Made | ColreduceError:
         """Make one piece and hand over its bytes, or say what went wrong."""
@@ -142,36 +153,91 @@ def _forsaken(entry: os.DirEntry[str], process: int) -> bool:
     return False
 
 
-def _handed_out(
-    ray: Any, brief: Any, actors: list[Any], waiting: Iterator[Order], meter: Meter
-) -> Iterator[Made]:
-    """Keep every actor busy, and yield what they make."""
-    running: dict[Any, tuple[Any, int]] = {}
-    free = [actor for _ in range(AT_ONCE) for actor in actors]
-    while True:
-        while free and (order := next(waiting, None)) is not None:
-            meter.begun_piece(order.number)
-            actor = free.pop(0)
-            running[actor.make.remote(brief, order)] = (actor, order.number)
-        if not running:
-            return
-        [done], _ = ray.wait(list(running), num_returns=1)
-        actor, number = running.pop(done)
-        free.append(actor)
-        made = _got(ray, done, number)
-        meter.advanced(made.documents, made.vectors)
-        for stage, seconds in made.seconds.items():
-            meter.clock.add(stage, seconds)
-        yield made
+class Crew:
+    """The actors of one build, and the orders that each of them has.
 
+    An actor is given orders only after it has answered, the first time as well as after it died:
+    one for which there is no room in the cluster would keep them for ever.
+    """
 
-def _got(ray: Any, done: Any, number: int) -> Made:
-    try:
-        answer: Made | ColreduceError = ray.get(done)
-    except ray.exceptions.RayError as problem:
-        raise ColreduceError(
-            f"piece {number} could not be made, after {RETRIES} attempts: {problem}"
-        ) from problem
-    if isinstance(answer, ColreduceError):
-        raise answer
-    return answer
+    def __init__(self, ray: Any, brief: Any, actors: Sequence[Any], meter: Meter) -> None:
+        self._ray = ray
+        self._brief = brief
+        self._meter = meter
+        self._running: dict[Any, tuple[Any, Order]] = {}
+        self._asked = {actor.ready.remote(): actor for actor in actors}  # whether they are there
+        self._there: list[Any] = []
+        self._again: deque[Order] = deque()
+        self._lost: Counter[int] = Counter()
+
+    def made(self, waiting: Iterator[Order]) -> Iterator[Made]:
+        """Hand out every order until all of them are done."""
+        heard = time.monotonic()
+        while True:
+            more = self._hand_out(waiting)
+            if not (more or self._running or self._again):
+                return
+            refs = [*self._running, *self._asked]
+            done, _ = self._ray.wait(refs, num_returns=1, timeout=PATIENCE)
+            if done or self._there:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > NOBODY:
+                raise Unavailable(f"no worker of the cluster has answered for {NOBODY:.0f} seconds")
+            for ref in done:
+                if ref in self._asked:
+                    self._answered(ref)
+                elif (made := self._got(ref)) is not None:
+                    self._meter.advanced(made.documents, made.vectors)
+                    for stage, seconds in made.seconds.items():
+                        self._meter.clock.add(stage, seconds)
+                    yield made
+
+    def _hand_out(self, waiting: Iterator[Order]) -> bool:
+        """Give every actor that is there what it can take; return whether there may be more."""
+        busy = Counter(id(actor) for actor, _ in self._running.values())
+        for _ in range(AT_ONCE):
+            for actor in self._there:
+                if busy[id(actor)] >= AT_ONCE:
+                    continue
+                order = self._again.popleft() if self._again else next(waiting, None)
+                if order is None:
+                    return False
+                busy[id(actor)] += 1
+                self._meter.begun_piece(order.number)
+                self._running[actor.make.remote(self._brief, order)] = (actor, order)
+        return True
+
+    def _answered(self, ref: Any) -> None:
+        """Note that an actor is there, or ask it again."""
+        actor = self._asked.pop(ref)
+        try:
+            self._ray.get(ref)
+        except self._ray.exceptions.ActorDiedError as problem:  # it will not be started again
+            if not (self._there or self._asked):
+                raise Unavailable(f"no worker could be started: {problem}") from problem
+        except self._ray.exceptions.RayError:
+            time.sleep(PAUSE)
+            self._asked[actor.ready.remote()] = actor
+        else:
+            self._there.append(actor)
+
+    def _got(self, ref: Any) -> Made | None:
+        """Return what was made; None if that was lost, and is to be made again."""
+        actor, order = self._running.pop(ref)
+        try:
+            answer: Made | ColreduceError = self._ray.get(ref)
+        except self._ray.exceptions.RayError as problem:
+            self._lost[order.number] += 1
+            if self._lost[order.number] >= MOST_LOST:
+                raise ColreduceError(
+                    f"piece {order.number} was lost {MOST_LOST} times, the last time so: {problem}"
+                ) from problem
+            log.warning("a worker was lost with piece %d; another one makes it", order.number)
+            self._again.append(order)
+            if actor in self._there:
+                self._there.remove(actor)
+                self._asked[actor.ready.remote()] = actor
+            return None
+        if isinstance(answer, ColreduceError):
+            raise answer
+        return answer
