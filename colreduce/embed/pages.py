@@ -309,6 +309,7 @@ def _sound(path: Path) -> Iterator[None]:
     bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged tags that do no harm
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except bombs as error:

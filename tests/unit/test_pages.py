@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -125,6 +126,36 @@ def _jpeg() -> bytes:
     file = io.BytesIO()
     images.fromarray(noise).save(file, "JPEG")
     return file.getvalue()
+
+
+def test_a_file_with_changed_bytes_is_read_or_refused_and_nothing_else(tmp_path: Path):
+    draw = random.Random(0)
+    files = {".pdf": write_pdf(tmp_path / "a.pdf", ["one", "two"]).read_bytes()}
+    noise = np.random.default_rng(0).integers(0, 255, (40, 30, 3), np.uint8)
+    for ending, kind in pages.PICTURES.items():
+        images.fromarray(noise).save(tmp_path / f"b{ending}", kind)
+        files[ending] = (tmp_path / f"b{ending}").read_bytes()
+    refused = []
+    for number in range(240):
+        ending = sorted(files)[number % len(files)]
+        data = bytearray(files[ending])
+        for _ in range(draw.randrange(1, 8)):
+            at = draw.randrange(len(data))
+            if draw.random() < 0.6:
+                data[at] = draw.randrange(256)
+            else:
+                del data[at : at + draw.randrange(1, 40)]
+        path = tmp_path / f"damaged{ending}"
+        path.write_bytes(bytes(data))
+        try:
+            with PageFile(path) as file:
+                for page in range(1, min(file.count, 3) + 1):
+                    file.sheet(page)
+                    thumbnail(file.picture(page))
+        except BadData as problem:
+            refused.append((str(path), str(problem)))
+    assert 40 < len(refused) < 200
+    assert all(name in told for name, told in refused)
 
 
 def test_a_file_of_too_many_pages_is_refused(tmp_path: Path):
