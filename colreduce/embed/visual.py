@@ -74,7 +74,9 @@ class VisualEncoder(SentenceTransformerEncoder):
         """Encode pages in their order, a few at a time, whatever ``batch_size`` says."""
         stream = iter(pictures)
         while some := list(itertools.islice(stream, min(batch_size, TOGETHER))):
-            yield self._pages(some)
+            vectors = self._pages(some)
+            some.clear()  # before the next ones are asked for
+            yield vectors
 
     def documents(self, texts: Iterable[str], batch_size: int = 32) -> Iterator[Ragged]:
         """Refuse: the documents of such a model are pictures."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from colreduce_indexer import job
+from colreduce_indexer import job, stages
 from colreduce_indexer.job import build
 from colreduce_indexer.plan import Settings
 from colreduce_indexer.sources import Source, open_source, suited
@@ -18,6 +20,7 @@ from colreduce_indexer.stages import with_vectors
 
 from colreduce.cli import main
 from colreduce.embed import load_encoder
+from colreduce.embed.pages import drawn
 from colreduce.errors import BadData, BadInput
 from colreduce.index import Index
 from colreduce.recipe import Recipe
@@ -215,6 +218,26 @@ def test_a_changed_file_is_noticed_between_the_readings(papers: Path, tmp_path: 
 
     with pytest.raises(BadData, match="has changed since it was read the first time"):
         build(Changing(), tmp_path / "idx", settings(), encoder=encoder)
+
+
+def test_only_a_few_pages_are_in_memory_as_pictures(tmp_path: Path, model: str, monkeypatch: Any):
+    write_pdf(tmp_path / "many.pdf", [f"page {number}" for number in range(24)], (100, 100))
+    encoder = load_encoder(model, device="cpu")
+    given: list[weakref.ref[Any]] = []
+    most = 0
+
+    def counted(wanted: Any) -> Iterator[Any]:
+        nonlocal most
+        for picture in drawn(wanted):
+            given.append(weakref.ref(picture))
+            most = max(most, sum(one() is not None for one in given))
+            yield picture
+
+    monkeypatch.setattr(stages, "drawn", counted)
+    source = suited(open_source(tmp_path / "many.pdf", vectors=False), encoder)
+    some = next(iter(source.read())).documents
+    assert len(with_vectors(some, encoder, 32).pictures or ()) == 24
+    assert 0 < most <= 7
 
 
 def test_of_many_pages_some_are_encoded_twice(tmp_path: Path, model: str, monkeypatch: Any):
