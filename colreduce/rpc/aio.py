@@ -82,6 +82,8 @@ class AsyncClient:
         filter      what the metadata must be, such as ``{"year": {"gte": 2019}}`` or
                     ``"year >= 2019 and lang in (en, de)"``
         metadata    return the documents' metadata, too
+
+        `Unavailable` where a part of the collection did not answer; `answer` gives what there is.
         """
         ask = verbs.search(
             self._name(collection),

@@ -340,6 +340,29 @@ def test_a_change_of_a_shard_and_a_new_record_are_taken_over_while_queries_run(
         until(lambda: not collection._leaving)
 
 
+def test_a_question_that_has_waited_too_long_is_not_looked_at(sharded: Path):
+    replica = Replica(str(sharded / sharding.newest(sharded).folders[0]))
+    assert isinstance(replica.answer(asked(), 5.0, time.time() - 2.0), DeadlineExceeded)
+    assert isinstance(replica.answer(asked(), 0.0, time.time()), DeadlineExceeded)
+    assert not isinstance(replica.answer(asked(), 5.0, time.time()), DeadlineExceeded)
+    replica.close()
+
+
+def test_replicas_open_at_once_and_one_that_does_not_is_asked_later(sharded: Path):
+    with ThreadPoolExecutor(8) as pool:
+        handles = replicas_of(sharded, 1, pool)
+        slow = Slow(handles[1][0], pool, 0.6)
+        handles[0][0] = Slow(handles[0][0], pool, 0.2)
+        handles[1][0], handles[2][0] = slow, Slow(handles[2][0], pool, 0.2)
+        hub = Hub(handles)
+        hub.open(0.4)
+        assert hub.silent == {1}
+        slow.seconds = 0.0
+        hub.refresh()
+        assert hub.silent == set()
+        assert sum(hub.documents) == DOCUMENTS
+
+
 def test_hits_of_shards_are_joined_by_score_and_then_by_id():
     found = [
         [Hit("c", 2.0), Hit("a", 1.0), Hit("z", 0.5)],

@@ -229,7 +229,7 @@ class ShardedCollection(Collection):
         except ColreduceError as error:
             self._textless = error
         hub = Hub(self._opener(folders))
-        hub.refresh(OPEN_SECONDS)
+        hub.open(OPEN_SECONDS)
         if self._hub is not None:
             self._leaving.append(self._hub)
         found = os.stat(self.path)

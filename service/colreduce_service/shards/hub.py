@@ -115,9 +115,8 @@ class Hub:
         left = seconds * (1 - RESERVE)
         every = range(len(self.handles))
         with self._entered():
-            replies = self._ask(
-                every, "answer", (questions, left), left, check, self._patience(left)
-            )
+            sent = (questions, left, time.time() + left)
+            replies = self._ask(every, "answer", sent, left, check, self._patience(left))
         found: dict[int, Reply] = {
             one: reply for one, reply in replies.items() if reply is not None
         }
@@ -160,16 +159,26 @@ class Hub:
             raise Unavailable(f"shard {missing[0]} does not answer: try again")
         return [replies[shard] for shard in every]
 
-    def refresh(self, seconds: float = UPKEEP_SECONDS) -> None:
-        """Let the replicas take over what is new, one after the other, so that others answer.
+    def open(self, seconds: float) -> None:
+        """Let all replicas open their shards at once; what has not by then is asked later."""
+        end = time.monotonic() + seconds
+        asked = {one: self.handles[one[0]][one[1]].ask("refresh") for one in self._places()}
+        heard = {
+            shard
+            for (shard, place), future in asked.items()
+            if self._noted(shard, place, future, max(end - time.monotonic(), 0.0))
+        }
+        self.silent = frozenset(range(len(self.handles))) - heard
 
-        seconds  that each of them may take
-        """
+    def refresh(self) -> None:
+        """Let the replicas take over what is new, one after the other, so that others answer."""
         heard: set[int] = set()
-        for place in range(max(map(len, self.handles))):
-            for shard, replicas in enumerate(self.handles):
-                if place < len(replicas) and self._refresh(shard, place, seconds):
-                    heard.add(shard)
+        for shard, place in self._places():
+            # Nobody is to wait for long for what may be dead.
+            seconds = RESTING if (shard, place) in self._resting else UPKEEP_SECONDS
+            future = self.handles[shard][place].ask("refresh")
+            if self._noted(shard, place, future, seconds):
+                heard.add(shard)
         self.silent = frozenset(range(len(self.handles))) - heard
 
     def close(self) -> None:
@@ -195,9 +204,19 @@ class Hub:
             with self._counting:
                 self._inside -= 1
 
-    def _refresh(self, shard: int, place: int, seconds: float) -> bool:
+    def _places(self) -> list[tuple[int, int]]:
+        """Return all replicas, the first of every shard before the second of any."""
+        return [
+            (shard, place)
+            for place in range(max(map(len, self.handles)))
+            for shard, replicas in enumerate(self.handles)
+            if place < len(replicas)
+        ]
+
+    def _noted(self, shard: int, place: int, future: Future[Any], seconds: float) -> bool:
+        """Note how far a replica is; False if it does not say."""
         try:
-            told = self.handles[shard][place].ask("refresh").result(seconds)
+            told = future.result(seconds)
         except Exception as problem:  # whatever a cluster may raise: it is asked again in a second
             told = problem
         if isinstance(told, Size):

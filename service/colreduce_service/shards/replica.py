@@ -19,6 +19,9 @@ from colreduce.index import Document, Hit, Index
 from colreduce.index.explain import explain
 from colreduce.results import Explanation
 
+# Seconds by which the clocks of two machines may differ.
+CLOCKS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -73,9 +76,16 @@ class Replica:
         self._opening = threading.Lock()
         self._index: Index | None = None
 
-    def answer(self, questions: Sequence[Question], seconds: float) -> Reply | ColreduceError:
-        """Search for every question; nobody waits any more when the seconds are over."""
+    def answer(
+        self, questions: Sequence[Question], seconds: float, until: float
+    ) -> Reply | ColreduceError:
+        """Search for every question; nobody waits any more when the seconds are over.
+
+        until  when that is by the clock, for what has waited here since; clocks may differ a little
+        """
         end = time.monotonic() + seconds
+        if time.time() > until + CLOCKS:
+            return DeadlineExceeded("the time for this request was up before a shard began")
 
         def check() -> None:
             if time.monotonic() >= end:
