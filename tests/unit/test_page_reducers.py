@@ -37,7 +37,7 @@ def page(rows: int, columns: int, around: int, seed: int = 0) -> Ragged:
 
 @pytest.mark.parametrize("within", [0.05, 0.1, 0.4])
 def test_background_gathers_what_the_first_patch_of_its_kind_is_near_to(within: float):
-    pages = [page(5, 7, 2), page(12, 10, 3, seed=1), page(1, 1, 1, seed=2)]
+    pages = [page(5, 7, 2), page(12, 10, 3, seed=1), page(1, 1, 1, seed=2), drifting(60)]
     batch = Ragged.concat(pages)
     cosines = torch.cat([(one.tokens @ one.tokens.T).flatten() for one in pages])
     while bool(((cosines - 1 + within).abs() < 3e-4).any()):
@@ -51,6 +51,19 @@ def test_background_gathers_what_the_first_patch_of_its_kind_is_near_to(within: 
         assert np.unique(place.numpy(), return_inverse=True)[1].tolist() == same.tolist()
     assert left.batch.special is not None
     assert int(left.batch.special.sum()) == 2 * (2 + 3 + 1)  # the prompts stay as they are
+
+
+def drifting(count: int) -> Ragged:
+    """Return a page whose patches are like their neighbours, and less and less like the first."""
+    draw = torch.Generator().manual_seed(4)
+    steps = 0.35 * torch.randn(count, 16, generator=draw)
+    steps[0] = torch.randn(16, generator=draw)
+    return Ragged.pack(
+        [torch.nn.functional.normalize(steps.cumsum(0), dim=1)],
+        special=[torch.zeros(count, dtype=torch.bool)],
+        grid=[torch.tensor([0, count // 4, 4])],
+        importance=[torch.ones(count)],
+    )
 
 
 def test_markers_go_and_the_page_is_still_a_grid():
