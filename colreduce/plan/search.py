@@ -111,9 +111,9 @@ class Search:
         found, final = self._options(self._last_arms(stood, space))
         return Searched(found, [*rounds, final])
 
-    def climb(self, rung: Arm) -> tuple[list[Option], Round]:
-        """Measure whole recipes of one more arm, as the last round does."""
-        return self._options([rung])
+    def climb(self, rung: Sequence[Arm]) -> tuple[list[Option], Round]:
+        """Measure whole recipes of some more arms, as the last round does."""
+        return self._options(rung)
 
     def _pool(self, size: Size) -> Pool:
         """Ask some of the choosing queries; the first ones of a shuffled order."""

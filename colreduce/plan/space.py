@@ -30,8 +30,9 @@ UNROTATED, FEW_DOCUMENTS = "pq(parts=32)", 20_000
 STOPWORDS = "stopwords"
 
 # What is tried one by one, until something does, when no arm of the last round keeps what is
-# wanted: a width (0 for all of it) and a factor of ward (0 for none).
+# wanted: a width (0 for all of it) and a factor of ward (0 for none), each with these codecs.
 RUNGS = ((128, 3.0), (128, 1.5), (0, 4.0), (0, 2.0), (0, 0.0))
+RUNG_CODECS = CODECS[:2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +118,17 @@ class Space:
         arms += [Arm(0, "", "ward", 2.0, codec) for codec in FIRST_CODECS]
         return [arm for arm in dict.fromkeys(arms) if self.has(arm)]
 
-    def rungs(self) -> list[Arm]:
-        """Return arms that lose less and less, up to all vectors as they were encoded."""
-        found = [
-            Arm(width if width < self.dim else 0, "", "ward" if factor else "", factor, "int8")
-            for width, factor in RUNGS
-        ]
-        return list(dict.fromkeys(found))
+    def rungs(self) -> list[list[Arm]]:
+        """Return arms that lose less and less, up to all vectors as they were encoded.
+
+        Those of one rung are one reduction with several codecs.
+        """
+        found = []
+        for width, factor in RUNGS:
+            fits, merger = width if width < self.dim else 0, "ward" if factor else ""
+            arms = [Arm(fits, "", merger, factor, codec) for codec in RUNG_CODECS]
+            found.append(tuple(arm for arm in arms if self.has(arm)))
+        return [list(arms) for arms in dict.fromkeys(found)]
 
     def neighbours(self, arm: Arm) -> list[Arm]:
         """Return the arms that differ from one by a single step: of factor, width or codec."""

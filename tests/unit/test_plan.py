@@ -201,6 +201,18 @@ def test_a_space_tries_stopwords_only_where_words_are_known():
     assert Space(48, words=True).widths == (0,)
 
 
+def test_rungs_lose_less_and_less_and_each_is_tried_with_a_small_codec():
+    rungs = Space(384, words=True).rungs()
+    assert [(one.width, one.factor) for one, _ in rungs] == [
+        (128, 3.0), (128, 1.5), (0, 4.0), (0, 2.0), (0, 0.0)
+    ]  # fmt: skip
+    for large, small in rungs:
+        assert (large.codec, small.codec) == ("int8", "rotate | pq(parts=64)")
+        assert large.reduction == small.reduction
+    narrow = Space(48, words=True).rungs()  # neither that wide nor that many parts
+    assert [[str(arm) for arm in arms] for arms in narrow[:1]] == [["ward(factor=3) | int8"]]
+
+
 def test_a_neighbour_differs_in_one_thing():
     arm = Arm(128, "", "ward", 6.0, "rotate | pq(parts=32)")
     for near in Space(384, words=True).neighbours(arm):
