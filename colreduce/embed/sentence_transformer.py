@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -246,7 +247,12 @@ def _from_checkpoint(path: str, device: str) -> SentenceTransformerEncoder:
         if kind != PLAIN:
             return _wrapped(_late_interaction(path, device), name, kind, source)
         model = MultiVectorEncoder(modules=_plain_modules(path), device=device)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        if kind != PLAIN and importlib.util.find_spec("PIL") is None:
+            raise MissingDependency(
+                f"cannot load the encoder {path} ({error}). If it reads pages, it needs pillow: "
+                "pip install 'colreduce[documents]'"
+            ) from error
         raise BadInput(f"cannot load the encoder {path}: {error}", field="encoder") from error
     model.max_seq_length = min(model.max_seq_length or PLAIN_MAX_TOKENS, PLAIN_MAX_TOKENS)
     return SentenceTransformerEncoder(model, name=name, kind=PLAIN, source=source)

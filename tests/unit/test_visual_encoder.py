@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -213,3 +215,26 @@ def test_what_is_read_of_a_query_stands_in_its_words(models):
         spans = [piece.span for piece in read.pieces if piece.span is not None]
         assert spans == [(0, 4), (5, 10)]
         assert models[name].read("what rises") is None
+
+
+def test_without_pillow_the_message_says_how_to_install_it(tmp_path: Path):
+    folder = SAVE["colpali"](tmp_path)
+    program = (
+        "import importlib.util, sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'PIL':\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Without())\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: None if name == 'PIL' else "
+        "found(name, *more)\n"
+        "from colreduce.embed import load_encoder\n"
+        "from colreduce.errors import MissingDependency\n"
+        "try:\n"
+        f"    load_encoder({folder!r}, device='cpu')\n"
+        "except MissingDependency as problem:\n"
+        "    print(problem)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "pip install 'colreduce[documents]'" in done.stdout, done.stderr
