@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,23 @@ from typing import Any
 from colreduce.errors import MissingDependency, Unavailable
 
 LOCAL = "local"
+
+# Seconds in which whoever listens at an address must have taken a connection.
+KNOCK = 5.0
+
+
+def require_reachable(address: str) -> None:
+    """Refuse ``host:port`` where nobody listens: Ray itself would take minutes to say so."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit() or "/" in host:
+        return  # local, auto, or one that only Ray can read
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+    except (OSError, OverflowError) as problem:
+        raise Unavailable(
+            f"no cluster of Ray can be joined at {address!r}: {problem}. 'ray start --head' tells "
+            "the address of the one that it starts."
+        ) from problem
 
 
 @contextmanager
@@ -27,6 +45,7 @@ def joined(address: str) -> Iterator[Any]:
     if ray.is_initialized():
         yield ray
         return
+    require_reachable(address)
     known: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     where = known if address == LOCAL else {"address": address}
     try:

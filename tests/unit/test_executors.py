@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from colreduce_indexer.progress import Meter, Silence
 from colreduce_indexer.sources import open_source
 from colreduce_indexer.stages import Window
 
-from colreduce.errors import BadInput, ColreduceError, Damaged, ModelMismatch
+from colreduce.errors import BadInput, ColreduceError, Damaged, ModelMismatch, Unavailable
 from colreduce.index import Index
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
@@ -246,6 +247,12 @@ def test_who_makes_the_pieces_is_chosen_by_numbers():
     two = chosen(2, "", 0)
     assert isinstance(two, Processes)
     assert two.workers == 2
+    assert isinstance(chosen(2, "local", 0.5), on_ray.OnRay)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert isinstance(chosen(0, f"127.0.0.1:{port}", 0), on_ray.OnRay)
+    with pytest.raises(Unavailable, match=r"no cluster of Ray can be joined at .*refused"):
+        chosen(0, f"127.0.0.1:{port}", 0)
     with pytest.raises(BadInput, match="0 workers make nothing"):
         Processes(0)
 

@@ -7,6 +7,7 @@ second.
 
 from __future__ import annotations
 
+from colreduce.cluster import require_reachable
 from colreduce_indexer.executors.base import Executor, Job, Made
 from colreduce_indexer.executors.inline import Inline
 from colreduce_indexer.executors.on_ray import OnRay
@@ -24,5 +25,6 @@ def chosen(workers: int, ray: str, gpus: float, device: str = "auto") -> Executo
     device   where others load the model
     """
     if ray:
+        require_reachable(ray)
         return OnRay(ray, workers, gpus, device)
     return Processes(workers, device) if workers else Inline()
