@@ -25,6 +25,8 @@ WRITES_FOR_PEOPLE = {
     "colreduce/cli/demo.py": "removes the demo index it made before",
     "colreduce/cli/plan.py": "writes a recipe file",
     "colreduce/plan/built.py": "builds indexes to measure them, in folders that go again",
+    "colreduce/train/mining.py": "builds an index to mine negatives, in a folder that goes",
+    "colreduce/train/run.py": "keeps what a training was begun with beside its checkpoints",
     "colreduce/evaluate/embeddings.py": "keeps the embeddings of a collection between runs",
     "colreduce/evaluate/hub.py": "keeps public data sets between runs",
     "colreduce/evaluate/measure.py": "keeps exact scores beside the embeddings of a collection",
