@@ -38,13 +38,17 @@ class OpenSegment:
         self.pipeline = pipeline
         self.stored = Stored(segment.arrays, CODES, segment.arrays[LENGTHS])
         self.lengths = self.stored.lengths
-        self.whole = Stored(segment.arrays, WHOLE, segment.arrays[ORIGINAL])
         self.resident = Resident(pipeline, self.stored.codes, self.stored.lengths)
         self.searchers: dict[str, Searcher] = {
             key: method.open(parts_of(segment, key), pipeline.states.get(key, {}))
             for key, method in pipeline.recipe.keyed()
             if isinstance(method, FirstStage)
         }
+
+    @cached_property
+    def whole(self) -> Stored:
+        """Return the vectors before any reducer; an index that keeps none never asks for them."""
+        return Stored(self.segment.arrays, WHOLE, self.segment.arrays[ORIGINAL])
 
     @cached_property
     def columns(self) -> Columns:

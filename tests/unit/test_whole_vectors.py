@@ -152,3 +152,15 @@ def test_what_no_recipe_can_mean_is_refused():
         Recipe.parse('fp16 | maxsim(whole=5, kept="pq")')
     assert Recipe.parse("fp16 | maxsim").reranker.second is None
     assert np.isclose(Recipe.parse("fp16 | maxsim(whole=5)").reranker.second.count, 5)
+
+
+@pytest.mark.parametrize(("rerank", "read"), [("maxsim", False), ("maxsim(whole=5)", True)])
+def test_only_a_search_for_whole_vectors_counts_them(rerank, read, tmp_path):
+    """Their lengths and offsets take 16 bytes of memory a document: nobody else pays for that."""
+    recipe = f"ward(factor=6) | int8 | exhaustive | {rerank}"
+    with Index.create(tmp_path / "idx", recipe=recipe, dim=DIM, device="cpu") as index:
+        index.add([f"d{number:02}" for number in range(COUNT)], embeddings=documents())
+        [segment] = index.view.segments.values()
+        assert "whole" not in vars(segment)
+        assert len(index.search(query(), 3)) == 3
+        assert ("whole" in vars(segment)) is read
