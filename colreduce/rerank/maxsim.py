@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from colreduce.errors import BadParameter
 from colreduce.method import parameter
 from colreduce.rerank.base import Reranker, Scorer, Second
 
@@ -44,6 +45,14 @@ class Maxsim(Reranker):
     kept: str = parameter(
         "fp16", "with whole: the codec of the unreduced vectors", choices=("fp16", "int8")
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.whole is None and self.kept != "fp16":
+            raise BadParameter(
+                f"maxsim(kept={self.kept}) says how whole vectors are kept, and none are: name "
+                "whole, the number of documents to score over them, or leave kept out"
+            )
 
     @property
     def second(self) -> Second | None:

@@ -164,3 +164,8 @@ def test_only_a_search_for_whole_vectors_counts_them(rerank, read, tmp_path):
         assert "whole" not in vars(segment)
         assert len(index.search(query(), 3)) == 3
         assert ("whole" in vars(segment)) is read
+
+
+def test_how_whole_vectors_are_kept_is_refused_where_none_are():
+    with pytest.raises(BadParameter, match="name whole"):
+        Recipe.parse("int8 | maxsim(kept=int8)")
