@@ -27,11 +27,23 @@ NEGATIVE = ("negative", "negatives")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A query, a document that answers it, and documents that look as if they did."""
+    """A query, a document that answers it, and documents that look as if they did.
+
+    answers  further documents that are known to answer it, and are never taken for wrong ones
+    """
 
     query: str
     positive: str
     negatives: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+
+
+def known_answers(examples: Sequence[Example]) -> dict[str, set[str]]:
+    """Return all documents that are known to answer each query."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for one in examples:
+        found[one.query].update((one.positive, *one.answers))
+    return found
 
 
 def read_examples(
@@ -55,7 +67,7 @@ def judged_examples(
     """Return one example for each query and document judged relevant, ``per_query`` at most.
 
     Where a query has more relevant documents, some are drawn: a few broad queries would otherwise
-    be most of what is learned.
+    be most of what is learned. The others are kept as further answers.
     """
     qrels, queries = folder.qrels(split), folder.queries()
     texts = {record.id: record.text for record in folder.corpus()}
@@ -64,9 +76,9 @@ def judged_examples(
     found = []
     for query, grades in qrels.items():
         relevant = [one for one, grade in grades.items() if grade > 0 and texts[one]]
-        if len(relevant) > per_query:
-            relevant = draw.sample(relevant, per_query)
-        found += [Example(queries[query], texts[one]) for one in relevant]
+        drawn = draw.sample(relevant, per_query) if len(relevant) > per_query else relevant
+        rest = tuple(texts[one] for one in relevant if one not in drawn)
+        found += [Example(queries[query], texts[one], answers=rest) for one in drawn]
     return found
 
 
@@ -98,9 +110,7 @@ def batches(examples: Sequence[Example], size: int, *, seed: int) -> Iterator[li
     An example that does not fit waits for a later batch; the last ones of a pass, too few for a
     batch, go into the next pass.
     """
-    answers: dict[str, set[str]] = defaultdict(set)
-    for one in examples:
-        answers[one.query].add(one.positive)
+    answers = known_answers(examples)
     draw = random.Random(seed)
     waiting: list[int] = []
     while True:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from colreduce.errors import BadInput
 from colreduce.evaluate.progress import Progress, silent
 from colreduce.index import Index
-from colreduce.train.examples import Example
+from colreduce.train.examples import Example, known_answers
 
 # The index that is searched: small and quick, for hard negatives need not be the very best hits.
 RECIPE = "ward(factor=8) | int8 | mean | maxsim(candidates=200)"
@@ -43,15 +42,8 @@ def mine(
     What an example has already comes first. Where a search finds too few, documents are drawn.
     """
     documents = list(dict.fromkeys([*(one.positive for one in examples), *others]))
-    if len(documents) < count + 2:
-        raise BadInput(
-            f"there are {len(documents)} documents; wanted more than {count + 1} to find {count} "
-            "wrong ones for each query",
-            field="negatives",
-        )
-    answers: dict[str, set[str]] = defaultdict(set)
-    for one in examples:
-        answers[one.query].add(one.positive)
+    answers = known_answers(examples)
+    _require_enough(documents, answers, count)
     with tempfile.TemporaryDirectory() as folder:
         index = Index.create(
             Path(folder) / "index", recipe=recipe, encoder=encoder, store_texts=False
@@ -61,7 +53,8 @@ def mine(
     draw = random.Random(seed)
     found = []
     for one in examples:
-        wrong = [*one.negatives, *_wrong(hits[one.query], one, answers[one.query], nearest)]
+        own = [text for text in one.negatives if text not in answers[one.query]]
+        wrong = [*own, *_wrong(hits[one.query], one, answers[one.query], nearest)]
         wrong = list(dict.fromkeys(wrong))[:count]
         while len(wrong) < count:
             drawn = draw.choice(documents)
@@ -69,6 +62,19 @@ def mine(
                 wrong.append(drawn)
         found.append(replace(one, negatives=tuple(wrong)))
     return found
+
+
+def _require_enough(documents: Sequence[str], answers: Mapping[str, set[str]], count: int) -> None:
+    """Refuse when there are not so many documents that do not answer a query."""
+    there = set(documents)
+    for query, known in answers.items():
+        left = len(there) - len(there & known)
+        if left < count:
+            raise BadInput(
+                f"of {len(there)} documents {left} do not answer {query!r}; wanted {count} wrong "
+                "ones for each query. Ask for fewer, or give more documents.",
+                field="negatives",
+            )
 
 
 def _hits(
@@ -96,10 +102,11 @@ def _hits(
 def _wrong(
     hits: Sequence[tuple[str, float]], one: Example, answers: set[str], nearest: float
 ) -> list[str]:
-    """Return the hits that do not answer, best first, without those as good as an answer."""
+    """Return the hits that do not answer, best first, without those as good as an answer.
+
+    Where the answer is not among the hits, all of them are better than it.
+    """
     right = next((score for text, score in hits if text == one.positive), None)
-    return [
-        text
-        for text, score in hits
-        if text not in answers and (right is None or score < nearest * right)
-    ]
+    if right is None:
+        return []
+    return [text for text, score in hits if text not in answers and score < nearest * right]

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from colreduce.embed.sentence_transformer import load_encoder
-from colreduce.errors import AlreadyExists, BadInput, MissingDependency
+from colreduce.errors import AlreadyExists, BadData, BadInput, MissingDependency
 from colreduce.evaluate.progress import Progress, silent
 from colreduce.train.build import build
-from colreduce.train.examples import Example
+from colreduce.train.examples import Example, batches
 from colreduce.train.mining import mine
 from colreduce.train.settings import Settings
 
@@ -82,6 +82,10 @@ def train(
     record["settings"] = settings.lasting()
     checkpoint = _place(out, record, resume)
     examples = _with_negatives(examples, start, settings, device, others, progress)
+    next(batches(examples, settings.batch_size, seed=settings.seed))  # refused before anything is
+    if not resume:
+        out.mkdir(parents=True, exist_ok=True)
+        _write(out, record)
     trainer = kind(pupil, examples, out / CHECKPOINTS, settings, evaluate, progress)
     done = trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
@@ -111,9 +115,15 @@ def _with_negatives(
     progress: Progress,
 ) -> Sequence[Example]:
     """Return the examples with as many wrong documents as are wanted; all get as many."""
-    given, count = min(len(one.negatives) for one in examples), settings.negatives
-    if count <= given:
-        return [replace(one, negatives=one.negatives[:given]) for one in examples]
+    counts, count = {len(one.negatives) for one in examples}, settings.negatives
+    if len(counts) > 1 and count < max(counts):
+        raise BadInput(
+            f"some examples bring {min(counts)} wrong documents, others {max(counts)}, and all "
+            f"must have as many. Ask for {max(counts)}: what is missing is found by a search.",
+            field="negatives",
+        )
+    if count <= max(counts):
+        return examples
     finder = load_encoder(start, device=device, max_tokens=settings.max_tokens)
     return mine(examples, finder, count, others=others, seed=settings.seed, progress=progress)
 
@@ -133,19 +143,20 @@ def _trainer() -> type[Any]:
 
 
 def _place(out: Path, record: dict[str, Any], resume: bool) -> str | None:
-    """Make the folder and note what is trained there; return the checkpoint to go on from."""
+    """Look whether the folder will do; return the checkpoint to go on from."""
     if not resume:
         if out.exists() and any(out.iterdir()):
             raise AlreadyExists(
                 f"{out} holds something already. Wanted a new folder, or --resume to go on with "
                 "the training that was begun there."
             )
-        out.mkdir(parents=True, exist_ok=True)
-        _write(out, record)
         return None
     if not (out / RECORD).exists():
         raise BadInput(f"{out} holds no training to go on with: there is no {RECORD}", field="out")
-    before = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    try:
+        before = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadData(f"{out / RECORD} is damaged: {error}. Train anew elsewhere.") from error
     for name, value in record.items():
         if before.get(name) != value:
             raise BadInput(

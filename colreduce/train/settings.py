@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -32,6 +33,10 @@ class Settings:
     stop_after: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "rate", "warm_up"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise BadInput(f"{name} is {value}; wanted a finite number", field=name)
         if self.batch_size < 2 and self.negatives == 0:
             raise BadInput(
                 "a batch of one query has no wrong document to learn from; wanted batch_size of 2 "

@@ -8,8 +8,8 @@ from typing import Any
 from sentence_transformers.base.evaluation import BaseEvaluator
 
 from colreduce.embed.sentence_transformer import LATE_INTERACTION, SentenceTransformerEncoder
-from colreduce.evaluate.beir import BeirFolder
-from colreduce.evaluate.metrics import ranked, score_run
+from colreduce.evaluate.beir import BeirFolder, check_judged
+from colreduce.evaluate.metrics import measures, ranked, score_run
 from colreduce.maxsim import maxsim_many
 from colreduce.ragged import Ragged
 
@@ -30,10 +30,13 @@ class Watch(BaseEvaluator):  # type: ignore[misc]
         super().__init__()
         source = BeirFolder(folder)
         self.metric, self.qrels = metric, source.qrels(split)
+        measures([metric])  # a name that is none is told before the training
         asked = source.queries()
-        self.queries = {name: asked[name] for name in self.qrels}
         judged = {one for grades in self.qrels.values() for one in grades}
         records = sorted(source.corpus(), key=lambda record: record.id not in judged)
+        there = {record.id for record in records}
+        check_judged(self.qrels, source.qrels_path(split), set(asked), there)
+        self.queries = {name: asked[name] for name in self.qrels}
         self.documents = {record.id: record.text for record in records[:documents]}
         self.primary_metric = metric
 

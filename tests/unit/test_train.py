@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from colreduce.cli import main
 from colreduce.embed.sentence_transformer import load_encoder
-from colreduce.errors import AlreadyExists, BadData, BadInput, MissingDependency
+from colreduce.errors import AlreadyExists, BadData, BadInput, MissingDependency, UnknownName
+from colreduce.evaluate.beir import BeirFolder
 from colreduce.maxsim import maxsim
 from colreduce.pipeline import reduced
 from colreduce.ragged import Ragged
@@ -87,8 +88,6 @@ def test_a_query_with_many_answers_gives_as_many_as_asked(folder):
 
 
 def test_titles_ask_for_their_texts(folder):
-    from colreduce.evaluate.beir import BeirFolder
-
     assert title_examples(BeirFolder(folder))[3] == Example("w3", "w3 w23 w43 w63 shared")
 
 
@@ -137,6 +136,26 @@ def test_no_batch_holds_a_document_that_answers_another_of_its_queries():
     assert set(seen) == set(range(80))  # and none is left out for good
 
 
+def test_answers_that_were_not_drawn_are_never_wrong_documents():
+    # One query has two answers; only the first is an example of its own.
+    examples = [Example("q0", "d0", answers=("d1",)), Example("q1", "d1"), Example("q2", "d2")]
+    for chosen in islice(batches(examples, 2, seed=0), 20):
+        assert {examples[number].query for number in chosen} != {"q0", "q1"}
+    documents = ["moon tide", "moon rock", "moon dust", "slug", "oven"]
+    moon = Example("moon tide", documents[0], answers=("moon rock",))
+    [found] = mine([moon], HashingEncoder(), 2, others=documents, recipe="exact")
+    assert "moon rock" not in found.negatives
+
+
+def test_a_query_keeps_the_answers_that_were_not_drawn(folder):
+    few = judged_examples(BeirFolder(folder), per_query=1)
+    every = judged_examples(BeirFolder(folder), per_query=8)
+    known = {one.query: {one.positive, *one.answers} for one in few}
+    assert known == {
+        query: {one.positive for one in every if one.query == query} for query in known
+    }
+
+
 def test_examples_that_cannot_fill_a_batch_are_refused():
     same = [Example("q", f"d{n}") for n in range(10)]
     with pytest.raises(BadInput, match="no 4 of 10 examples fit into one batch; 1 do"):
@@ -171,6 +190,45 @@ def test_a_hit_as_good_as_the_answer_is_no_negative():
     assert found.negatives == ("moon rock",)
 
 
+def test_where_the_answer_is_not_found_no_hit_is_taken_for_wrong():
+    documents = ["bread", *(f"moon {n}" for n in range(40))]
+    [found] = mine(
+        [Example("moon", "bread")], HashingEncoder(), 1, others=documents, depth=5, recipe="exact"
+    )
+    assert len(found.negatives) == 1  # drawn
+
+
+def test_more_wrong_documents_than_there_are_is_refused():
+    with pytest.raises(BadInput, match="of 3 documents 1 do not answer 'q'; wanted 2"):
+        mine([Example("q", "a", answers=("b",))], HashingEncoder(), 2, others=["b", "c"])
+
+
+def test_examples_with_and_without_wrong_documents_are_not_cut_in_silence(start, tmp_path):
+    mixed = [Example(f"w{n}", f"w{n} w", ("x",) * (n % 2)) for n in range(8)]
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match="some examples bring 0 wrong documents, others 1"):
+        train(mixed, start, out, settings=settings(steps=2), device="cpu")
+    assert not out.exists()
+
+
+def test_a_start_that_fails_leaves_nothing_behind(start, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match="fit into one batch"):
+        train([Example("a", "b")], start, out, settings=settings(steps=2), device="cpu")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("given", [{"epochs": float("nan")}, {"rate": float("inf")}])
+def test_numbers_that_are_none_are_refused(given):
+    with pytest.raises(BadInput, match="wanted a finite number"):
+        Settings(**given)
+
+
+def test_a_watch_of_nothing_that_exists_is_refused(folder):
+    with pytest.raises(UnknownName, match="no metric 'nDCG@@'"):
+        Watch(folder, "train", metric="nDCG@@")
+
+
 def test_negatives_that_came_with_an_example_come_first():
     examples = [Example("moon", "moon tide", ("bread",)), Example("slug", "slug lettuce")]
     found = mine(examples, HashingEncoder(), 2, others=["moon rock", "oven yeast"])
@@ -202,8 +260,6 @@ def test_a_training_lowers_the_loss_and_what_it_saves_can_be_an_index_encoder(
 
 
 def judged_examples_of(folder: Path) -> list[Example]:
-    from colreduce.evaluate.beir import BeirFolder
-
     return judged_examples(BeirFolder(folder))
 
 
