@@ -163,7 +163,8 @@ def test_make_audit_looks_at_every_pin_and_at_nothing_else():
     if make is None:
         pytest.skip("make is not installed")
     told = subprocess.run(
-        [make, "--dry-run", "--always-make", "audit", "VENV=venv", "PYTHON=python3"],
+        [make, "--dry-run", "--always-make", "--no-print-directory", "audit", "VENV=venv",
+         "PYTHON=python3"],
         check=True, capture_output=True, cwd=ROOT, text=True,
     ).stdout.splitlines()  # fmt: skip
     assert [line.split()[:4] for line in told[:2]] == [
