@@ -8,9 +8,9 @@ kernels in every batch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.ragged import Ragged
+from colreduce.reduce.native import side_by_side
 
 # Numbers of work space that a bucket may take: in cache on a CPU, enough to fill an accelerator.
 CPU_ROOM = 1 << 20
@@ -25,7 +26,7 @@ DEVICE_ROOM = 1 << 28
 
 # Documents that a bucket holds at least on a CPU, for every thread to have some of them, unless
 # they take more room than this.
-TOGETHER = 8
+TOGETHER = 4
 CPU_MOST = 1 << 24
 
 
@@ -63,6 +64,24 @@ def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[B
     ``square`` says that the method compares all tokens with one another, and so how much room a
     document takes.
     """
+    for filled in _planned(batch, sizes, square):
+        yield filled()
+
+
+def each_bucket(
+    batch: Ragged, sizes: Tensor, work: Callable[[Bucket], None], *, square: bool = False
+) -> None:
+    """Do ``work`` for every bucket; on the CPU several at a time, so it may share nothing."""
+    planned = _planned(batch, sizes, square)
+    if batch.device.type == "cpu":
+        side_by_side(list(planned), lambda filled: work(filled()))
+    else:
+        for filled in planned:
+            work(filled())
+
+
+def _planned(batch: Ragged, sizes: Tensor, square: bool) -> Iterator[Callable[[], Bucket]]:
+    """Yield what fills each bucket."""
     on_cpu = batch.device.type == "cpu"
     offsets = batch.offsets
     for length, most, items in _alike(batch.lengths, sizes):
@@ -74,7 +93,7 @@ def buckets(batch: Ragged, sizes: Tensor, *, square: bool = False) -> Iterator[B
         count = max(count, 1)
         for start in range(0, len(items), count):
             chosen = torch.from_numpy(items[start : start + count]).to(batch.device)
-            yield _bucket(batch, offsets, sizes, chosen, length, min(most, length))
+            yield partial(_bucket, batch, offsets, sizes, chosen, length, min(most, length))
 
 
 @cache

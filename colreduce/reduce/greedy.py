@@ -19,7 +19,7 @@ from torch import Tensor
 
 from colreduce.device import has_triton
 from colreduce.ragged import Ragged
-from colreduce.reduce.buckets import Bucket, buckets, scatter
+from colreduce.reduce.buckets import Bucket, each_bucket, scatter
 from colreduce.reduce.native import compiled, share_out
 from colreduce.reduce.whole import Room, whole_products, whole_weights
 
@@ -54,11 +54,14 @@ def seats(batch: Ragged, sizes: Tensor) -> Seats:
     owner = torch.full_like(batch.positions, NEVER)
     pick = _pick_for(batch)
     room = Room()
-    for bucket in buckets(batch, sizes, square=True):
+
+    def seat(bucket: Bucket) -> None:
         weights = whole_weights(bucket, batch.weights)
         found = pick(whole_products(bucket, room), bucket, weights)
         scatter(bucket, found.turn, turn)
         scatter(bucket, found.owner, owner)
+
+    each_bucket(batch, sizes, seat, square=True)
     return Seats(turn, owner)
 
 

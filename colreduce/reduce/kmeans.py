@@ -10,7 +10,7 @@ from torch import Tensor
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
 from colreduce.reduce.base import Groups, Merger
-from colreduce.reduce.buckets import buckets, scatter
+from colreduce.reduce.buckets import Bucket, each_bucket, scatter
 from colreduce.reduce.clusters import STARTS, cluster
 from colreduce.reduce.whole import whole, whole_weights
 
@@ -38,9 +38,13 @@ class KMeans(Merger):
     def group(self, batch: Ragged, sizes: Tensor, state: State) -> Groups:
         """Give every token the number of the centre nearest to it."""
         labels = torch.empty_like(batch.positions)
-        for bucket in map(whole, buckets(batch, sizes)):
+
+        def move(some: Bucket) -> None:
+            bucket = whole(some)
             weights = whole_weights(bucket, batch.weights)
             seeds = STARTS[self.start](bucket)
             found = cluster(bucket, seeds, weights, iterations=self.iterations)
             scatter(bucket, found, labels)
+
+        each_bucket(batch, sizes, move)
         return Groups(labels)

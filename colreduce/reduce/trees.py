@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.ragged import Ragged
-from colreduce.reduce.buckets import buckets, scatter
+from colreduce.reduce.buckets import Bucket, each_bucket, scatter
 from colreduce.reduce.native import compiled, share_out
 from colreduce.reduce.whole import Room, whole_products
 
@@ -32,10 +32,13 @@ def cluster_trees(batch: Ragged, sizes: Tensor, linkage: str) -> Tensor:
     """
     labels = torch.empty(len(batch.tokens), dtype=torch.int64, device=batch.device)
     room = Room()
-    for bucket in buckets(batch, sizes, square=True):
+
+    def cluster(bucket: Bucket) -> None:
         products = whole_products(bucket, room).cpu()
         found = _from_products(products, bucket.mask.sum(1).cpu(), bucket.sizes.cpu(), linkage)
         scatter(bucket, found.to(batch.device), labels)
+
+    each_bucket(batch, sizes, cluster, square=True)
     return labels
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import threading
 from time import perf_counter
 
 import torch
@@ -26,8 +27,11 @@ EXACT = 2**24
 WEIGHT_STEPS = 64
 
 
-class Room:
-    """Memory for tables that one bucket after the other uses. Fresh memory costs more than sums."""
+class Room(threading.local):
+    """Memory for tables that one bucket after the other uses, in each thread its own.
+
+    Fresh memory costs more than sums.
+    """
 
     def __init__(self) -> None:
         self._held = torch.empty(0, dtype=torch.int32)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from colreduce.ragged import Ragged
+from colreduce.recipe import Recipe
 from colreduce.reduce.buckets import buckets, padded, scatter
+from colreduce.reduce.native import side_by_side
 
 
 def _batch(lengths: list[int], dim: int = 4) -> Ragged:
@@ -42,3 +45,47 @@ def test_how_far_a_document_is_padded_does_not_depend_on_its_neighbours() -> Non
     assert (alone.tokens.shape[1], alone.most) in [
         (bucket.tokens.shape[1], bucket.most) for bucket in together
     ]
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_work_is_shared_by_threads_in_which_torch_is_alone(two_threads):
+    seen: list[tuple[int, int, bool]] = []
+    with torch.inference_mode():
+        side_by_side(
+            range(1, 9),
+            lambda item: seen.append(
+                (item, torch.get_num_threads(), torch.is_inference_mode_enabled())
+            ),
+        )
+    assert sorted(seen) == [(item, 1, True) for item in range(1, 9)]
+    assert torch.get_num_threads() == 2
+
+
+def test_what_breaks_in_a_thread_is_told(two_threads):
+    def work(item: int) -> None:
+        if item == 3:
+            raise ValueError("item 3")
+
+    with pytest.raises(ValueError, match="item 3"):
+        side_by_side(range(1, 9), work)
+
+
+@pytest.mark.parametrize("line", ["ward(factor=4)", "cover(factor=4)", "kmeans(factor=4)"])
+def test_threads_change_nothing_of_what_is_left(two_threads, line):
+    draw = torch.Generator().manual_seed(5)
+    lengths = torch.randint(20, 200, (60,), generator=draw)
+    tokens = torch.randn(int(lengths.sum()), 32, generator=draw)
+    batch = Ragged(torch.nn.functional.normalize(tokens, dim=1), lengths)
+    [reducer] = Recipe.parse(line).reducers
+    shared = reducer.reduce(batch, {})
+    torch.set_num_threads(1)
+    alone = reducer.reduce(batch, {})
+    assert torch.equal(shared.batch.tokens, alone.batch.tokens)
+    assert torch.equal(shared.assignment, alone.assignment)
