@@ -14,6 +14,7 @@ from sentence_transformers.multi_vector_encoder.training_args import (
 )
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import IntervalStrategy
 
 from colreduce.evaluate.progress import Progress
 from colreduce.train.build import Pupil
@@ -73,8 +74,12 @@ class Telling(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> Any:
         """Tell of a step."""
         self.progress("train", state.global_step, state.max_steps)
-        if self.stop_after is not None and state.global_step >= self.stop_after:
+        stops = self.stop_after is not None and state.global_step >= self.stop_after
+        if stops:
             control.should_save = control.should_training_stop = True
+        if stops or state.global_step >= state.max_steps:
+            # What is saved in the end is measured, however far apart evaluations are.
+            control.should_evaluate |= args.eval_strategy != IntervalStrategy.NO
         return control
 
 

@@ -386,6 +386,18 @@ def test_a_watch_measures_what_exact_search_finds(start, folder):
     assert 0 <= found["nDCG@10"] <= 1
 
 
+def test_what_is_saved_in_the_end_is_measured_however_few_the_steps(start, folder, tmp_path):
+    told = train(
+        judged_examples_of(folder),
+        start,
+        tmp_path / "out",
+        settings=settings(steps=3, every=500),
+        device="cpu",
+        evaluate=Watch(folder, "dev"),
+    )
+    assert set(told.measured) == {3}
+
+
 def test_the_command_trains_evaluates_stops_and_goes_on(start, folder, tmp_path):
     line = ["train", str(folder), "--model", start, "--out", str(tmp_path / "out"), "--json"]
     line += ["--objective", "crisp(documents=2)", "--batch-size", "3", "--steps", "4", "--titles"]
