@@ -17,9 +17,13 @@ needs_ray = pytest.mark.skipif(
 @pytest.mark.timeout(900)  # a minute on two free cores
 def test_one_process_one_machine_and_two_nodes_build_the_same_under_kills_and_with_all_done_twice():
     kills = size(2, 20)
-    done = alone("tests.reliability.on_ray", "--kills", str(kills))
-    assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
-    figures = json.loads(done.stdout.splitlines()[-1])
+    # Where a build was over before it could be hit, nothing was tried: it is done once more.
+    for _ in range(2):
+        done = alone("tests.reliability.on_ray", "--kills", str(kills))
+        assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+        figures = json.loads(done.stdout.splitlines()[-1])
+        if figures["kills"] == kills:
+            break
     note("P21", "actors of Ray", **figures)
     assert figures["failures"] == []
     assert set(figures["builds"]) == {
