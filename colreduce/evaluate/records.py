@@ -63,13 +63,18 @@ def records(path: Path) -> Iterator[Record]:
 
 def record_of(line: str, where: str) -> Record:
     """Return the record on one line, or say what is wrong with it and ``where``."""
+    return record_from(object_of(line, where), where)
+
+
+def object_of(line: str, where: str) -> dict[str, Any]:
+    """Return the JSON object on one line, or say what is wrong with it and ``where``."""
     try:
         given = json.loads(line)
     except ValueError as error:
         raise BadData(f"{where}: not a whole JSON record ({error})") from error
     if not isinstance(given, dict):
         raise BadData(f"{where}: wanted a JSON object, got {type(given).__name__}")
-    return record_from(given, where)
+    return given
 
 
 def record_from(given: Mapping[str, Any], where: str) -> Record:

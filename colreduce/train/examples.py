@@ -7,7 +7,6 @@ answer another of its queries, for in training every other document of the batch
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +16,7 @@ from typing import Any
 
 from colreduce.errors import BadData, BadInput
 from colreduce.evaluate.beir import BeirFolder, check_judged
-from colreduce.evaluate.records import numbered_lines
+from colreduce.evaluate.records import numbered_lines, object_of
 
 # The names that fields of a JSONL file go by, the first one that is there counts.
 QUERY = ("query", "anchor", "question", "title")
@@ -87,7 +86,7 @@ def title_examples(folder: BeirFolder) -> list[Example]:
     found = []
     for file in folder.corpus_files():
         for number, line in numbered_lines(file):
-            given = _object(line, f"{file} line {number}")
+            given = object_of(line, f"{file} line {number}")
             title, text = given.get("title"), given.get("text")
             if isinstance(title, str) and isinstance(text, str) and title and text:
                 found.append(Example(title, text))
@@ -98,7 +97,7 @@ def written_examples(path: Path) -> Iterator[Example]:
     """Yield the pairs or triplets of a JSONL file."""
     for number, line in numbered_lines(path):
         where = f"{path} line {number}"
-        given = _object(line, where)
+        given = object_of(line, where)
         query, positive = _field(given, QUERY, where), _field(given, POSITIVE, where)
         yield Example(query, positive, _negatives(given, where))
 
@@ -156,16 +155,6 @@ def _fitting(
         if len(chosen) == size:
             return chosen, late + numbers[place + 1 :]
     return chosen, late
-
-
-def _object(line: str, where: str) -> dict[str, Any]:
-    try:
-        given = json.loads(line)
-    except ValueError as error:
-        raise BadData(f"{where}: not a whole JSON record ({error})") from error
-    if not isinstance(given, dict):
-        raise BadData(f"{where}: wanted a JSON object, got {type(given).__name__}")
-    return given
 
 
 def _field(given: Mapping[str, Any], names: Sequence[str], where: str) -> str:
