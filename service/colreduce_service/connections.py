@@ -17,6 +17,8 @@ class Bounded(ThreadingMixIn):
     """Answers every connection in a thread of its own, and turns away those beyond ``MOST``."""
 
     daemon_threads = True
+    # So many may wait to be let in or turned away: the usual 5 lose some who come at once.
+    request_queue_size = MOST
 
     def __init__(self, *address_and_handler: Any) -> None:
         self._free = threading.BoundedSemaphore(MOST)

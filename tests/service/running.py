@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -147,3 +148,13 @@ def until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
     while not happened():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.02)
+
+
+@contextmanager
+def idle_connections(address: str, count: int) -> Iterator[None]:
+    """Hold so many connections that ask for nothing."""
+    host, _, port = address.rpartition(":")
+    with ExitStack() as held:
+        for _ in range(count):
+            held.enter_context(socket.create_connection((host, int(port))))
+        yield

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,14 +134,8 @@ def test_connections_have_an_end_and_their_places_come_back(server: Server) -> N
         finally:
             connection.close()
 
-    host, _, port = server.console.rpartition(":")
-    before = threading.active_count()
-    idle = [socket.create_connection((host, int(port))) for _ in range(MOST)]
-    running.until(lambda: threading.active_count() >= before + MOST)
-    assert page() == 503
-    assert threading.active_count() <= before + MOST
-    for one in idle:
-        one.close()
+    with running.idle_connections(server.console, MOST):
+        running.until(lambda: page() == 503)
     running.until(lambda: page() == 200)
 
 
