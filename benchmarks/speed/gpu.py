@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.gpu --out FOLDER
 
-Writes ``maxsim-speed-gpu.json``, ``reducer-speed-gpu.json`` and ``fde-speed-gpu.json`` and prints
-them as tables. What the device can do at most is measured first, once for all of them. One part
-that fails is named at the end and does not stop the others.
+Writes ``maxsim-speed-gpu.json``, ``reducer-speed-gpu.json``, ``fde-speed-gpu.json`` and
+``faiss-speed-gpu.json`` and prints them as tables. What the device can do at most is measured
+first, once for all of them. One part that fails is named at the end and does not stop the others.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from typing import Any
 import torch
 
 from benchmarks import common
-from benchmarks.speed import device, fde, maxsim_device, reducers_device
+from benchmarks.speed import device, faiss_device, fde, maxsim_device, reducers_device
 
 Part = Callable[[dict[str, float]], dict[str, Any]]
 PARTS: dict[str, Part] = {
     "maxsim-speed-gpu": maxsim_device.measure,
     "fde-speed-gpu": fde.measure_gpu,
     "reducer-speed-gpu": reducers_device.measure,
+    "faiss-speed-gpu": faiss_device.measure,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -90,3 +91,26 @@ def test_an_index_goes_to_the_gpu_and_finds_the_same():
     given = faiss.SearchParametersIVF(nprobe=16)
     here, there = (i.search(vectors[:20], 5, params=given)[1] for i in (index, on_gpu))
     assert (here == there).mean() > 0.95
+
+
+@pytest.mark.gpu
+def test_many_threads_search_many_indexes_on_the_gpu_at_once():
+    faiss = library.load_faiss()
+    vectors = np.random.default_rng(0).standard_normal((4, 5000, 64)).astype(np.float32)
+    indexes = []
+    for part in vectors:
+        indexes.append(library.train(kinds.IVF.make(64, 5000), part))
+        indexes[-1].add(part)
+    moved = [library.on_gpu(index) for index in indexes]
+    if None in moved:
+        pytest.skip("this FAISS has no GPU")
+    given = faiss.SearchParametersIVF(nprobe=64)
+
+    def ask(turn):
+        which = turn % 4
+        return moved[which].search(vectors[which][:20], 5, params=given)[1]
+
+    alone = [ask(turn) for turn in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        for turn, rows in enumerate(pool.map(ask, range(400))):
+            np.testing.assert_array_equal(rows, alone[turn % 4])

@@ -7,7 +7,9 @@ from bytes that the store has verified: FAISS itself neither opens files nor not
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,6 +21,8 @@ log = logging.getLogger(__name__)
 
 # FAISS on a GPU returns no more neighbours, and looks into no more lists, than this.
 GPU_MOST = 2048
+# Bytes that a search on a GPU works in; FAISS would take 1.5 GiB for itself.
+GPU_WORKING_MEMORY = 256 << 20
 
 
 def load_faiss() -> Any:
@@ -108,18 +112,43 @@ def gpus() -> int:
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
 
 
-def on_gpu(index: Any) -> Any | None:
+class OnGpu:
+    """A copy of an index on the first GPU.
+
+    FAISS' working memory there serves one search at a time, whichever index it is of. One piece of
+    it is shared by all, since a piece for each of many segments would fill the card.
+    """
+
+    lock = threading.Lock()
+
+    def __init__(self, index: Any) -> None:
+        self.index = index
+
+    def search(self, queries: NDArray[np.float32], k: int, params: Any | None = None) -> Any:
+        """Return what FAISS' own method returns."""
+        with self.lock:
+            return self.index.search(queries, k, params=params)
+
+
+@cache
+def _resources() -> Any:
+    resources = load_faiss().StandardGpuResources()
+    resources.setTempMemory(GPU_WORKING_MEMORY)
+    return resources
+
+
+def on_gpu(index: Any) -> OnGpu | None:
     """Return a copy of the index on the first GPU; None if there is none or it cannot go there."""
     if not gpus():
         return None
-    faiss = load_faiss()
     try:
-        moved = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+        with OnGpu.lock:
+            moved = load_faiss().index_cpu_to_gpu(_resources(), 0, index)
     except RuntimeError as error:
         log.info("this index stays on the CPU: %s", error)
         return None
     log.info("%s is searched on the first of %d GPUs", type(index).__name__, gpus())
-    return moved
+    return OnGpu(moved)
 
 
 def train(index: Any, vectors: NDArray[np.float32]) -> Any:
@@ -129,9 +158,11 @@ def train(index: Any, vectors: NDArray[np.float32]) -> Any:
     # index stays, and only the vectors that clusters are found among go there.
     lists = hasattr(index, "clustering_index")
     nearest = on_gpu(faiss.IndexFlatIP(int(index.d))) if lists else None
-    if nearest is not None:
-        index.clustering_index = nearest
-    index.train(vectors)
-    if nearest is not None:
-        index.clustering_index = None
+    if nearest is None:
+        index.train(vectors)
+        return index
+    index.clustering_index = nearest.index
+    with OnGpu.lock:
+        index.train(vectors)
+    index.clustering_index = None
     return index
