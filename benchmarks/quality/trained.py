@@ -1,6 +1,6 @@
 """Does training with few vectors beat reducing the vectors of a model that was trained without?
 
-    python -m benchmarks.quality.trained --device cuda --seconds 14 --limit 190
+    python -m benchmarks.quality.trained --device cuda --steps 170
     python -m benchmarks.quality.trained --steps 3 --documents 200 --out trained-trial
     python -m benchmarks.quality.trained --report
 

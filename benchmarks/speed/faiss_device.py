@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import common
-from colreduce.candidates.vectors import kinds, library
+from colreduce.candidates.vectors import gpu, kinds, library
 
 KINDS = {"ivf": kinds.IVF, "ivfpq": kinds.IVFPQ}
 WIDTH, COUNT, SAMPLE, CLUSTERS = 128, 1_000_000, 100_000, 20_000
@@ -39,7 +39,7 @@ def trained(kind: kinds.Kind, sample: NDArray[np.float32], device: bool) -> tupl
     index = kind.make(WIDTH, len(sample))
     started = perf_counter()
     if device:
-        library.train(index, sample)
+        gpu.train(index, sample)
     else:
         index.train(sample)
     return index, perf_counter() - started
@@ -74,7 +74,7 @@ def measure(limit: dict[str, float]) -> dict[str, Any]:
         _, cpu_s = trained(kind, vectors[:SAMPLE], False)
         index, cuda_s = trained(kind, vectors[:SAMPLE], True)
         index.add(vectors)
-        there = library.on_gpu(index)
+        there = gpu.on_gpu(index)
         if there is None:
             raise SystemExit(f"{name} does not go to this device")
         lists = int(index.nlist) // 8

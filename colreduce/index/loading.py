@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from colreduce.candidates.vectors.library import gpus
+from colreduce.candidates.vectors.gpu import gpus
 from colreduce.device import CPU
 from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from colreduce.candidates.vectors import VECTOR_STORES, kinds, library
+from colreduce.candidates.vectors import VECTOR_STORES, gpu, kinds, library
 from colreduce.errors import MissingDependency
 
 
@@ -24,6 +24,32 @@ def test_the_empty_folder_that_a_removal_leaves_is_not_taken_for_faiss(monkeypat
     monkeypatch.setitem(sys.modules, "faiss", types.ModuleType("faiss"))
     with pytest.raises(MissingDependency, match="half removed"):
         library.load_faiss()
+
+
+def test_a_faiss_that_misses_the_libraries_of_cuda_is_named_with_its_own_words(
+    monkeypatch, tmp_path
+):
+    package = tmp_path / "faiss"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('nvidia-cublas-cu12 is missing')")
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(MissingDependency, match=r"cannot be loaded \(nvidia-cublas-cu12"):
+        library.load_faiss()
+    assert gpu.gpus() == 0
+
+
+def test_a_gpu_that_faiss_was_not_compiled_for_is_left_alone(monkeypatch, caplog):
+    monkeypatch.setattr(gpu, "TRIAL", "import os; os.write(2, b'no kernel image'); os.abort()")
+    assert not gpu.works.__wrapped__()
+    assert "stays on the CPU: no kernel image" in caplog.text
+    monkeypatch.setattr(gpu, "TRIAL", "import time; time.sleep(60)")
+    monkeypatch.setattr(gpu, "TRIAL_SECONDS", 1)
+    assert not gpu.works.__wrapped__()
+    assert "no answer in 1 s" in caplog.text
+    monkeypatch.setattr(gpu, "TRIAL", "")
+    monkeypatch.setattr(gpu, "TRIAL_SECONDS", 60)
+    assert gpu.works.__wrapped__()
 
 
 def test_small_segments_and_flat_stores_need_no_faiss(monkeypatch):
@@ -66,15 +92,15 @@ def test_lists_grow_with_the_root_of_the_vectors(vectors, lists):
 def test_no_faiss_and_one_without_a_gpu_have_none(monkeypatch):
     faiss = library.load_faiss()
     if not (hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus()):
-        assert library.gpus() == 0
-        assert library.on_gpu(faiss.IndexFlatIP(8)) is None
+        assert gpu.gpus() == 0
+        assert gpu.on_gpu(faiss.IndexFlatIP(8)) is None
     monkeypatch.setitem(sys.modules, "faiss", None)
-    assert library.gpus() == 0
+    assert gpu.gpus() == 0
 
 
 def test_an_index_with_lists_is_trained_without_a_gpu_as_ever():
     vectors = np.random.default_rng(0).standard_normal((500, 8)).astype(np.float32)
-    index = library.train(kinds.IVF.make(8, 500), vectors)
+    index = gpu.train(kinds.IVF.make(8, 500), vectors)
     assert index.is_trained
     assert index.clustering_index is None
 
@@ -83,9 +109,9 @@ def test_an_index_with_lists_is_trained_without_a_gpu_as_ever():
 def test_an_index_goes_to_the_gpu_and_finds_the_same():
     faiss = library.load_faiss()
     vectors = np.random.default_rng(0).standard_normal((5000, 64)).astype(np.float32)
-    index = library.train(kinds.IVF.make(64, 5000), vectors)
+    index = gpu.train(kinds.IVF.make(64, 5000), vectors)
     index.add(vectors)
-    on_gpu = library.on_gpu(index)
+    on_gpu = gpu.on_gpu(index)
     if on_gpu is None:
         pytest.skip("this FAISS has no GPU")
     given = faiss.SearchParametersIVF(nprobe=16)
@@ -99,9 +125,9 @@ def test_many_threads_search_many_indexes_on_the_gpu_at_once():
     vectors = np.random.default_rng(0).standard_normal((4, 5000, 64)).astype(np.float32)
     indexes = []
     for part in vectors:
-        indexes.append(library.train(kinds.IVF.make(64, 5000), part))
+        indexes.append(gpu.train(kinds.IVF.make(64, 5000), part))
         indexes[-1].add(part)
-    moved = [library.on_gpu(index) for index in indexes]
+    moved = [gpu.on_gpu(index) for index in indexes]
     if None in moved:
         pytest.skip("this FAISS has no GPU")
     given = faiss.SearchParametersIVF(nprobe=64)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from colreduce.candidates.base import Part, Parts
-from colreduce.candidates.vectors import library
+from colreduce.candidates.vectors import gpu, library
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
 from colreduce.candidates.vectors.flat import VECTORS, FlatSearcher, stored_rows
 from colreduce.candidates.vectors.kinds import Kind
@@ -53,7 +53,7 @@ class Indexed(VectorStore):
         if len(sample) < SMALL:
             return {}
         width = sample.shape[1]
-        trained = library.train(self.kind_for(width).make(width, len(sample)), sample)
+        trained = gpu.train(self.kind_for(width).make(width, len(sample)), sample)
         return {TRAINED: torch.from_numpy(library.serialized(trained).copy())}
 
     def builder(self, state: State) -> VectorBuilder:
@@ -165,7 +165,7 @@ class _Builder:
             sample = vectors[:most]
             width = vectors.shape[1]
             untrained = self._store.kind_for(width).make(width, len(sample))
-            self._trained = library.train(untrained, sample)
+            self._trained = gpu.train(untrained, sample)
         self._index = self._trained
         self._index.add(vectors)
         self._held = []

@@ -6,23 +6,13 @@ from bytes that the store has verified: FAISS itself neither opens files nor not
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Callable
-from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.errors import MissingDependency
-
-log = logging.getLogger(__name__)
-
-# FAISS on a GPU returns no more neighbours, and looks into no more lists, than this.
-GPU_MOST = 2048
-# Bytes that a search on a GPU works in; FAISS would take 1.5 GiB for itself.
-GPU_WORKING_MEMORY = 256 << 20
 
 
 def load_faiss() -> Any:
@@ -35,6 +25,9 @@ def load_faiss() -> Any:
         import faiss
     except ImportError as error:
         raise MissingDependency(_missing("is not installed")) from error
+    except (OSError, RuntimeError) as error:
+        # The builds for GPUs look for CUDA's libraries when they are imported.
+        raise MissingDependency(_missing(f"cannot be loaded ({error})")) from error
     if not hasattr(faiss, "IndexFlatIP"):
         raise MissingDependency(_missing("was half removed: its folder is there and empty"))
     return faiss
@@ -99,70 +92,4 @@ def emptied(content: NDArray[np.uint8]) -> Any:
     """
     index = load_faiss().deserialize_index(content)
     index.reset()
-    return index
-
-
-def gpus() -> int:
-    """Return how many GPUs this FAISS works on; 0 where it is not installed or knows none."""
-    try:
-        faiss = load_faiss()
-    except MissingDependency:
-        return 0
-    # The build for GPUs can be there without any, and then its resources can be asked for, too.
-    return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
-
-
-class OnGpu:
-    """A copy of an index on the first GPU.
-
-    FAISS' working memory there serves one search at a time, whichever index it is of. One piece of
-    it is shared by all, since a piece for each of many segments would fill the card.
-    """
-
-    lock = threading.Lock()
-
-    def __init__(self, index: Any) -> None:
-        self.index = index
-
-    def search(self, queries: NDArray[np.float32], k: int, params: Any | None = None) -> Any:
-        """Return what FAISS' own method returns."""
-        with self.lock:
-            return self.index.search(queries, k, params=params)
-
-
-@cache
-def _resources() -> Any:
-    resources = load_faiss().StandardGpuResources()
-    resources.setTempMemory(GPU_WORKING_MEMORY)
-    return resources
-
-
-def on_gpu(index: Any) -> OnGpu | None:
-    """Return a copy of the index on the first GPU; None if there is none or it cannot go there."""
-    if not gpus():
-        return None
-    try:
-        with OnGpu.lock:
-            moved = load_faiss().index_cpu_to_gpu(_resources(), 0, index)
-    except RuntimeError as error:
-        log.info("this index stays on the CPU: %s", error)
-        return None
-    log.info("%s is searched on the first of %d GPUs", type(index).__name__, gpus())
-    return OnGpu(moved)
-
-
-def train(index: Any, vectors: NDArray[np.float32]) -> Any:
-    """Train an index; where there is a GPU, its lists are found there."""
-    faiss = load_faiss()
-    # What an index is told of its clustering would be lost on the way to a GPU and back. So the
-    # index stays, and only the vectors that clusters are found among go there.
-    lists = hasattr(index, "clustering_index")
-    nearest = on_gpu(faiss.IndexFlatIP(int(index.d))) if lists else None
-    if nearest is None:
-        index.train(vectors)
-        return index
-    index.clustering_index = nearest.index
-    with OnGpu.lock:
-        index.train(vectors)
-    index.clustering_index = None
     return index

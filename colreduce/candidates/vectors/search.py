@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.candidates.base import Found, best, wanted_rows
-from colreduce.candidates.vectors import library
+from colreduce.candidates.vectors import gpu, library
 from colreduce.candidates.vectors.base import Matrix
 from colreduce.candidates.vectors.kinds import Kind
 
@@ -94,10 +94,10 @@ class IndexSearcher:
     @cached_property
     def _fast(self) -> Any | None:
         """The index in the form that unfiltered searches take: on a GPU, or packed."""
-        on_gpu = library.on_gpu(self._opened.index)
-        if on_gpu is None and self._kind.pack is not None:
+        moved = gpu.on_gpu(self._opened.index)
+        if moved is None and self._kind.pack is not None:
             return self._kind.pack(self._opened.index)
-        return on_gpu
+        return moved
 
     def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
         """Return up to ``k`` allowed rows for each query; equal scores by row."""
@@ -149,7 +149,7 @@ class IndexSearcher:
         """Ask FAISS for ``fetch`` rows, allowed ones where it can be told; drop its blanks."""
         told = allowed if self._kind.selects else None
         parameters = self._parameters(told, effort, fetch)
-        most = self._opened.count if self._kind.pack is not None else library.GPU_MOST
+        most = self._opened.count if self._kind.pack is not None else gpu.MOST
         if told is None and self._fast is not None and max(fetch, effort) <= most:
             scores, rows = _unblanked(self._fast.search(query, fetch, params=parameters))
             # Packed PQ codes sometimes come back as blanks when scores are equal, and rows of the
