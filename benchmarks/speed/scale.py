@@ -141,7 +141,7 @@ def picture(rows: list[dict[str, Any]]) -> None:
     counts = [row["documents"] for row in rows]
     left.plot(counts, [row["p50_ms"] for row in rows], "o-", label="median")
     left.plot(counts, [row["p99_ms"] for row in rows], "o--", label="99 %")
-    left.axhline(GOALS["p50_ms"], color="grey", lw=0.8)
+    left.axhline(GOALS["p50_ms"], color="grey", lw=0.8, label="goal for the median")
     left.set(xscale="log", yscale="log", xlabel="documents", ylabel="ms a query, one thread")
     left.legend(frameon=False)
     sizes = [row["bytes_per_doc"] * row["documents"] / 1e9 for row in rows]
@@ -151,6 +151,9 @@ def picture(rows: list[dict[str, Any]]) -> None:
     )
     right.set(xscale="log", yscale="log", xlabel="documents", ylabel="GB")
     right.legend(frameon=False)
+    left.yaxis.set_minor_formatter("")
+    for axis, ticks in ((left, (1, 2, 5, 10, 20, 50)), (right, (0.05, 0.1, 0.2, 0.5, 1, 2))):
+        axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     figure.tight_layout()
     figure.savefig(RESULTS / "scale-search.png", dpi=150)
 
