@@ -1,7 +1,7 @@
 """What a server does under load: overhead, throughput by clients, and too much of everything.
 
     python -m benchmarks.load
-    python -m benchmarks.load --seconds 3 --documents 2000
+    python -m benchmarks.load --documents 100000 --out load-100000
 
 A server runs in a process of its own over an index of made vectors, clients in others; all of them
 share the cores of this machine, so what clients cost is in the figures. Asked are 32 query vectors
@@ -12,7 +12,9 @@ of 128 numbers, ten hits. Three things are measured in one run:
   threads as there are cores;
 - callers who come at random times, at shares of what could be answered, up to ten times as often.
 
-Results stand in ``benchmarks/results/load.json``, the picture in ``load.png``.
+With few documents a search is short, and what the service adds weighs much; with many it is the
+other way round. Results stand in ``benchmarks/results/load.json``, the picture in ``load.png``;
+``--out`` names others.
 """
 
 from __future__ import annotations
@@ -173,14 +175,14 @@ def in_child(what: str, *words: Any) -> dict[str, Any]:
     return found
 
 
-def picture(found: dict[str, Any]) -> None:
+def picture(found: dict[str, Any], name: str) -> None:
     """Draw throughput against latency."""
     import matplotlib.pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     rows = found["callers"]
-    for name in ("p50_ms", "p99_ms"):
-        left.plot([r["per_second"] for r in rows], [r[name] for r in rows], "o-", label=name[:3])
+    for key in ("p50_ms", "p99_ms"):
+        left.plot([r["per_second"] for r in rows], [r[key] for r in rows], "o-", label=key[:3])
     for row in rows:
         left.annotate(str(row["callers"]), (row["per_second"], row["p99_ms"]),
                       textcoords="offset points", xytext=(4, 4))  # fmt: skip
@@ -197,13 +199,14 @@ def picture(found: dict[str, Any]) -> None:
     late = right.twinx()
     late.plot([r["offered"] for r in some], [r.get("p99_ms") for r in some], "s:", color="C3")
     late.set(ylabel="p99 of what was answered, ms (dotted)", ylim=(0, 1000 * DEADLINE))
-    figure.savefig(common.RESULTS / "load.png", dpi=130)
+    figure.savefig(common.RESULTS / f"{name}.png", dpi=130)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--out", default="load", help="name of the files with the results")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
@@ -241,8 +244,8 @@ def main() -> None:
         finally:
             running.terminate()
             running.wait()
-    picture(found)
-    print(f"written to {common.save('load', found)}")
+    picture(found, asked.out)
+    print(f"written to {common.save(asked.out, found)}")
 
 
 if __name__ == "__main__":

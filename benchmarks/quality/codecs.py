@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--reduced", nargs="*", help="only reducers that begin with one of these")
     asked = parser.parse_args()
-    task, exact = load_task(asked.dataset)
+    task, exact = load_task(asked.dataset, "cpu")
     unreduced = scores(task, task.documents)
     best = top_rows(unreduced)
     whole = float(task.documents.lengths.float().mean())

@@ -13,11 +13,14 @@ same run.
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -100,14 +103,24 @@ def single(index: Index) -> dict[str, Any]:
     return {"upsert_ms": spread(upsert), "delete_ms": spread(delete)}
 
 
-def searches(index: Index, count: int = SEARCHES) -> list[float]:
+def searches(index: Index, count: int = SEARCHES, refresh: bool = False) -> list[float]:
     """Time searches with 32 vectors each."""
     queries = made(8, 99)[:, :32]
-    return timed(lambda n: index.search(queries[n % 8], 10), count)
+
+    def ask(number: int) -> None:
+        if refresh:
+            index.refresh()
+        index.search(queries[number % 8], 10)
+
+    return timed(ask, count)
 
 
 def beside_upserts(index: Index) -> dict[str, Any]:
-    """Time searches while nothing else happens, and while a thread upserts without a pause."""
+    """Time searches while nothing else happens, and while a thread upserts without a pause.
+
+    Searches by this process, and by another that only reads. How much of the difference is the
+    machine's own is what searches take while another program multiplies matrices.
+    """
     searches(index, 20)
     quiet = searches(index)
     stop, written = threading.Event(), [0]
@@ -118,11 +131,15 @@ def beside_upserts(index: Index) -> dict[str, Any]:
             index.add([f"live-{written[0] % 500}"], embeddings=[fresh[written[0] % 64]])
             written[0] += 1
 
+    elsewhere = read_elsewhere(index.path)
+    with another_busy():
+        crowded = searches(index)
     writer = threading.Thread(target=upsert)
     writer.start()
     started = perf_counter()
     try:
         busy = searches(index)
+        busy_elsewhere = read_elsewhere(index.path)
         took = perf_counter() - started
     finally:
         stop.set()
@@ -130,8 +147,30 @@ def beside_upserts(index: Index) -> dict[str, Any]:
     return {
         "quiet_ms": spread(quiet),
         "busy_ms": spread(busy),
+        "crowded_ms": spread(crowded),
+        "quiet_reader_ms": elsewhere,
+        "busy_reader_ms": busy_elsewhere,
         "upserts_per_second": written[0] / took,
     }
+
+
+@contextmanager
+def another_busy() -> Iterator[None]:
+    """Keep one core busy with something else."""
+    work = "import torch; torch.set_num_threads(1); a = torch.rand(512, 512)\nwhile True: a @ a"
+    with subprocess.Popen([sys.executable, "-c", work]) as other:
+        try:
+            yield
+        finally:
+            other.kill()
+
+
+def read_elsewhere(folder: Path) -> dict[str, float]:
+    """Time searches in a process that only reads, and looks for a new generation before each."""
+    command = [sys.executable, "-m", "benchmarks.speed.store", "--reader", str(folder)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=common.ROOT)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def folder_bytes(path: Path) -> int:
@@ -180,9 +219,15 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=100_000)
     parser.add_argument("--changes", type=int, default=20_000)
     parser.add_argument("--recipe", default=RECIPE)
+    parser.add_argument("--reader", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="where the indexes are made")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    if asked.reader:
+        with Index.open(asked.reader) as index:
+            searches(index, 20, refresh=True)
+            print(json.dumps(spread(searches(index, refresh=True))))
+        return
     with tempfile.TemporaryDirectory(dir=asked.folder) as place:
         found: dict[str, Any] = {"machine": common.machine(), "recipe": asked.recipe}
         found["fsync_ms"] = fsync_ms(Path(place))

@@ -1,0 +1,125 @@
+"""A batch build of real documents, encoding included: memory, and documents a second.
+
+    python -m benchmarks.speed.real_documents
+    python -m benchmarks.speed.real_documents --limit 500 --out real-documents-trial
+
+The documents of SciFact, NFCorpus and MedQuAD are one JSONL file, mixed. The command `colreduce
+index` builds an index of them with the recipe ``balanced``, in a process of its own whose memory is
+asked of the system when it has ended. What the model takes by itself is the memory of a process
+that only encodes: one document in ten, before the build and after it. Beside its documents a second
+stand those of the whole build, from the start of the command to its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from benchmarks import common
+from colreduce.embed import load_encoder
+from colreduce.evaluate.beir import BeirFolder
+
+RECIPE, MEMORY = "balanced", "1.5GB"
+EVERY = 10  # one document in so many is encoded to know the encoder's own rate
+GOALS = {"share_beyond_encoding": 0.15, "bytes_beyond_model": 1.5e9}
+
+
+def documents() -> Iterator[dict[str, str]]:
+    """Yield all documents."""
+    for name in ("scifact", "nfcorpus"):
+        for record in BeirFolder(common.data("beir", name)).corpus():
+            yield {"_id": f"{name}-{record.id}", "text": record.text}
+    with gzip.open(common.data("train", "medquad_pairs.jsonl.gz"), "rt", encoding="utf-8") as lines:
+        for line in lines:
+            pair = json.loads(line)
+            yield {"_id": f"medquad-{pair['_id']}", "text": pair["text"]}
+
+
+def in_child(command: list[str]) -> tuple[float, int]:
+    """Run a command; return its seconds and the most memory that it held, in bytes."""
+    started = perf_counter()
+    child = subprocess.Popen(command, cwd=common.ROOT)
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command} failed")
+    return perf_counter() - started, used.ru_maxrss << 10
+
+
+def encode(file: Path) -> float:
+    """Encode one document in so many; return documents a second, loading the model apart."""
+    texts = [json.loads(line)["text"] for line in file.open(encoding="utf-8")][::EVERY]
+    encoder = load_encoder(common.encoder_folder())
+    for _ in encoder.documents(texts[:64]):
+        pass
+    started = perf_counter()
+    for _ in encoder.documents(texts):
+        pass
+    return len(texts) / (perf_counter() - started)
+
+
+def encoding(file: Path, told: Path) -> dict[str, float]:
+    """Encode in a process that does nothing else."""
+    this = [sys.executable, "-m", "benchmarks.speed.real_documents", "--encode", str(file)]
+    _, memory = in_child([*this, "--out", str(told)])
+    return {"documents_per_s": float(told.read_text()), "memory": memory}
+
+
+def measure(folder: Path, limit: int | None) -> dict[str, Any]:
+    """Build, between two looks at the encoder alone."""
+    file, told = folder / "documents.jsonl", folder / "rate"
+    mixed = list(documents())
+    random.Random(0).shuffle(mixed)
+    mixed = mixed[:limit]
+    file.write_text("".join(json.dumps(one) + "\n" for one in mixed), encoding="utf-8")
+    before = encoding(file, told)
+    command = [str(Path(sys.executable).with_name("colreduce")), "index", str(file)]
+    command += ["--out", str(folder / "idx")]
+    command += ["--encoder", common.encoder_folder(), "--recipe", RECIPE, "--memory", MEMORY]
+    seconds, memory = in_child(command)
+    after = encoding(file, told)
+    alone = (before["documents_per_s"] + after["documents_per_s"]) / 2
+    rate = len(mixed) / seconds
+    return {
+        "machine": common.machine(),
+        "load": os.getloadavg()[0],
+        "goals": GOALS,
+        "recipe": RECIPE,
+        "documents": len(mixed),
+        "text_bytes": sum(len(one["text"].encode()) for one in mixed),
+        "encoder_alone": [before, after],
+        "seconds": seconds,
+        "documents_per_s": rate,
+        "share_beyond_encoding": alone / rate - 1,
+        "memory": memory,
+        "bytes_beyond_model": memory - max(before["memory"], after["memory"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=int, help="so many documents, for a trial")
+    parser.add_argument("--out", default="real-documents", help="name of the file with the result")
+    parser.add_argument("--encode", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.encode:
+        Path(asked.out).write_text(str(encode(asked.encode)), encoding="utf-8")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), asked.limit)
+    print(json.dumps({name: value for name, value in found.items() if name != "machine"}))
+    print(f"written to {common.save(asked.out, found)}")
+
+
+if __name__ == "__main__":
+    main()
