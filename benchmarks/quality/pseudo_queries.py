@@ -43,7 +43,7 @@ RECIPES = (
     "pca(dim=128) | window(factor=8) | int8",
     "pca(dim=128) | first(factor=8) | int8",
     "pca(dim=128) | random(factor=4) | int8",
-    "pca(dim=128) | ward(factor=8) | rotate | pq(parts=32)",
+    "pca(dim=128) | rotate | ward(factor=8) | pq(parts=32)",
     "pca(dim=128) | ward(factor=8) | binary",
 )
 DEPTH, SEED, BLOCK = 10, 0, 1 << 17
