@@ -154,17 +154,15 @@ def _read(
 ) -> tuple[list[Example], list[str]]:
     """Return the examples of all sources, and what documents there are beside."""
     from colreduce.evaluate.beir import BeirFolder
-    from colreduce.train.examples import read_examples, title_examples
+    from colreduce.train.examples import read_examples
 
     examples: list[Example] = []
     others: list[str] = []
     for one in sources:
-        given = {"split": options["split"], "per_query": options["per_query"]}
+        given = {name: options[name] for name in ("split", "per_query", "titles")}
         examples += read_examples(one, **given, seed=seed)
         if one.is_dir():
-            folder = BeirFolder(one)
-            examples += title_examples(folder) if options["titles"] else []
-            others += [record.text for record in folder.corpus() if options["negatives"]]
+            others += [record.text for record in BeirFolder(one).corpus() if options["negatives"]]
     return examples, [text for text in others if text]
 
 

@@ -18,6 +18,7 @@ from colreduce.errors import BadData, BadInput
 from colreduce.evaluate.beir import BeirFolder, check_judged
 from colreduce.evaluate.records import numbered_lines, object_of
 
+SPLIT = "train"
 # The names that fields of a JSONL file go by, the first one that is there counts.
 QUERY = ("query", "anchor", "question", "title")
 POSITIVE = ("positive", "document", "answer", "text")
@@ -46,11 +47,24 @@ def known_answers(examples: Sequence[Example]) -> dict[str, set[str]]:
 
 
 def read_examples(
-    source: Path, *, split: str = "train", per_query: int = 8, seed: int = 0
+    source: Path,
+    *,
+    split: str = SPLIT,
+    per_query: int = 8,
+    titles: bool = False,
+    seed: int = 0,
 ) -> list[Example]:
-    """Read a folder in BEIR's layout with judgements, or a JSONL file of pairs or triplets."""
+    """Read a folder in BEIR's layout with judgements, or a JSONL file of pairs or triplets.
+
+    With ``titles`` a folder's titles are queries, too, and it needs no training judgements.
+    """
     if source.is_dir():
-        return judged_examples(BeirFolder(source), split, per_query=per_query, seed=seed)
+        folder = BeirFolder(source)
+        asked = title_examples(folder) if titles else []
+        # A split that was named must be there; the usual one need not where titles are asked for.
+        if asked and split == SPLIT and split not in folder.splits():
+            return asked
+        return judged_examples(folder, split, per_query=per_query, seed=seed) + asked
     if not source.exists():
         raise BadInput(
             f"{source} is not there. Wanted a folder in BEIR's layout with judgements, or a JSONL "
@@ -61,7 +75,7 @@ def read_examples(
 
 
 def judged_examples(
-    folder: BeirFolder, split: str = "train", *, per_query: int = 8, seed: int = 0
+    folder: BeirFolder, split: str = SPLIT, *, per_query: int = 8, seed: int = 0
 ) -> list[Example]:
     """Return one example for each query and document judged relevant, ``per_query`` at most.
 
@@ -77,7 +91,10 @@ def judged_examples(
         relevant = [one for one, grade in grades.items() if grade > 0 and texts[one]]
         drawn = draw.sample(relevant, per_query) if len(relevant) > per_query else relevant
         rest = tuple(texts[one] for one in relevant if one not in drawn)
-        found += [Example(queries[query], texts[one], answers=rest) for one in drawn]
+        found += [
+            _encodable(Example(queries[query], texts[one], answers=rest), f"{query!r} with {one!r}")
+            for one in drawn
+        ]
     return found
 
 
@@ -89,7 +106,7 @@ def title_examples(folder: BeirFolder) -> list[Example]:
             given = object_of(line, f"{file} line {number}")
             title, text = given.get("title"), given.get("text")
             if isinstance(title, str) and isinstance(text, str) and title and text:
-                found.append(Example(title, text))
+                found.append(_encodable(Example(title, text), f"{file} line {number}"))
     return found
 
 
@@ -99,7 +116,7 @@ def written_examples(path: Path) -> Iterator[Example]:
         where = f"{path} line {number}"
         given = object_of(line, where)
         query, positive = _field(given, QUERY, where), _field(given, POSITIVE, where)
-        yield Example(query, positive, _negatives(given, where))
+        yield _encodable(Example(query, positive, _negatives(given, where)), where)
 
 
 def batches(examples: Sequence[Example], size: int, *, seed: int) -> Iterator[list[int]]:
@@ -155,6 +172,18 @@ def _fitting(
         if len(chosen) == size:
             return chosen, late + numbers[place + 1 :]
     return chosen, late
+
+
+def _encodable(example: Example, where: str) -> Example:
+    """Return the example, or say where half a character stands alone, as JSON allows."""
+    for text in (example.query, example.positive, *example.negatives, *example.answers):
+        try:
+            text.encode()
+        except UnicodeEncodeError as problem:
+            raise BadData(
+                f"{where}: {text[:40]!r} is not valid Unicode: {problem.reason}"
+            ) from None
+    return example
 
 
 def _field(given: Mapping[str, Any], names: Sequence[str], where: str) -> str:

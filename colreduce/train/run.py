@@ -81,6 +81,7 @@ def train(
     record = {"start": start, "objective": pupil.line, "examples": len(examples)}
     record["settings"] = settings.lasting()
     checkpoint = _place(out, record, resume)
+    _ahead(out, checkpoint, settings)
     examples = _with_negatives(examples, start, settings, device, others, progress)
     next(batches(examples, settings.batch_size, seed=settings.seed))  # refused before anything is
     if not resume:
@@ -165,8 +166,24 @@ def _place(out: Path, record: dict[str, Any], resume: bool) -> str | None:
                 field=name,
             )
     whole = (one.parent for one in (out / CHECKPOINTS).glob(f"checkpoint-*/{LAST_WRITTEN}"))
-    last = max(whole, key=lambda one: int(one.name.split("-")[1]), default=None)
+    last = max(whole, key=_step, default=None)
     return None if last is None else str(last)
+
+
+def _step(checkpoint: Path) -> int:
+    """Return the number of steps that a checkpoint was written after."""
+    return int(checkpoint.name.split("-")[1])
+
+
+def _ahead(out: Path, checkpoint: str | None, settings: Settings) -> None:
+    """Refuse to stop at a step that lies behind: the trainer takes one more before it looks."""
+    done = 0 if checkpoint is None else _step(Path(checkpoint))
+    if settings.stop_after is not None and settings.stop_after <= done:
+        raise BadInput(
+            f"{out} has taken {done:,} steps already; wanted a stop after more than that, got "
+            f"{settings.stop_after:,}",
+            field="stop_after",
+        )
 
 
 def _write(out: Path, record: dict[str, Any]) -> None:

@@ -91,6 +91,24 @@ def test_titles_ask_for_their_texts(folder):
     assert title_examples(BeirFolder(folder))[3] == Example("w3", "w3 w23 w43 w63 shared")
 
 
+def test_titles_need_no_judgements_but_a_split_that_is_named_must_be_there(folder):
+    (folder / "qrels" / "train.tsv").unlink()
+    found = read_examples(folder, titles=True)
+    assert found == title_examples(BeirFolder(folder))
+    with pytest.raises(UnknownName, match="'train'"):
+        read_examples(folder)
+    with pytest.raises(UnknownName, match="'trian'"):
+        read_examples(folder, split="trian", titles=True)
+
+
+def test_half_a_character_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    rows = ['{"query": "a", "text": "b"}', '{"query": "c \\ud800", "text": "d"}']
+    path.write_text("\n".join(rows))
+    with pytest.raises(BadData, match=r"pairs.jsonl line 2: 'c \\ud800' is not valid Unicode"):
+        read_examples(path)
+
+
 def test_pairs_and_triplets_are_read_by_the_usual_names(tmp_path):
     rows = [
         {"query": "a", "text": "b"},
@@ -405,6 +423,9 @@ def test_the_command_trains_evaluates_stops_and_goes_on(start, folder, tmp_path)
     begun = CliRunner().invoke(main, [*line, "--stop-after", "2"])
     assert begun.exit_code == 0, begun.output
     assert json.loads(begun.stdout)["finished"] is False
+    behind = CliRunner().invoke(main, [*line, "--resume", "--stop-after", "2"])
+    assert behind.exit_code == 1
+    assert "has taken 2 steps already" in behind.output
     done = CliRunner().invoke(main, [*line, "--resume"])
     told = json.loads(done.stdout)
     assert told["finished"] is True
