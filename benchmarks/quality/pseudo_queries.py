@@ -152,7 +152,8 @@ def report() -> None:
                 )
                 for kind in ("real", "sentences", "spans")
             ]
-            lines.append(f"| `{row['recipe']}` | " + " | ".join(cells) + " |")
+            recipe = row["recipe"].replace("|", "\\|")
+            lines.append(f"| `{recipe}` | " + " | ".join(cells) + " |")
         lines.append("")
         real = [row["real"]["value"] for row in rows]
         for kind in ("sentences", "spans"):
