@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from colreduce.candidates.base import (
 )
 from colreduce.candidates.vectors import VECTOR_STORES
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
-from colreduce.candidates.vectors.flat import FlatSearcher, JoinedSearcher, joins
+from colreduce.candidates.vectors.beside import SideBySide
+from colreduce.candidates.vectors.flat import FlatSearcher
 from colreduce.method import State, parameter
 
 # What a store learned stands in the stage's state under this prefix.
@@ -34,10 +36,6 @@ STORE = "store."
 
 # Numbers of the sample that a store learns from: 256 MB.
 SAMPLE_FLOATS = 1 << 26
-
-# A segment of no more numbers is asked together with its neighbours: asking it takes longer than
-# comparing them. A thousand documents of 128 numbers, or a dozen of ten thousand.
-JOINED_FLOATS = 1 << 17
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +95,7 @@ class SingleVector(FirstStage):
         )
 
     def assemble(self, searchers: Sequence[Searcher], before: Sequence[Side] = ()) -> list[Side]:
-        """Join neighbours that are small and plain."""
+        """Ask neighbours that keep plain vectors as one."""
         known = {one.segments[0]: one for one in before}
         return [_side(run, known.get(run[0])) for run in _runs(searchers)]
 
@@ -172,18 +170,18 @@ class SingleVectorSearcher(Searcher):
 
 
 def _runs(searchers: Sequence[Searcher]) -> Iterator[tuple[Searcher, ...]]:
-    """Yield the searchers that are asked together; large ones are asked by themselves."""
-    run: list[Searcher] = []
-    for searcher in searchers:
-        if run and not (_small(searcher) and joins(_inner(run[-1]), _inner(searcher))):
+    """Yield the searchers that are asked together: neighbours that keep plain vectors."""
+    for kind, run in groupby(searchers, _kind):
+        if kind is None:
+            yield from ((searcher,) for searcher in run)
+        else:
             yield tuple(run)
-            run = []
-        run.append(searcher)
-        if not _small(searcher):
-            yield tuple(run)
-            run = []
-    if run:
-        yield tuple(run)
+
+
+def _kind(searcher: Searcher) -> bool | None:
+    """Say whether plain vectors have scales; None of everything else."""
+    inner = searcher.inner if isinstance(searcher, SingleVectorSearcher) else None
+    return inner.scaled if isinstance(inner, FlatSearcher) else None
 
 
 def _side(run: tuple[Searcher, ...], before: Side | None) -> Side:
@@ -193,18 +191,13 @@ def _side(run: tuple[Searcher, ...], before: Side | None) -> Side:
     if before is not None and before.segments == run:
         return before
     first = run[0]
-    parts = [one for searcher in run if isinstance(one := _inner(searcher), FlatSearcher)]
     assert isinstance(first, SingleVectorSearcher)
-    held = None if before is None else _inner(before.together)
-    begins = before is not None and before.segments == run[: len(before.segments)]
-    whole = JoinedSearcher(parts, held if begins and isinstance(held, JoinedSearcher) else None)
+    parts = [
+        one.inner
+        for one in run
+        if isinstance(one, SingleVectorSearcher) and isinstance(one.inner, FlatSearcher)
+    ]
+    held = before.together if before is not None else None
+    inner = held.inner if isinstance(held, SingleVectorSearcher) else None
+    whole = SideBySide(parts, inner if isinstance(inner, SideBySide) else None)
     return Side(run, SingleVectorSearcher(first.method, first.state, whole))
-
-
-def _inner(searcher: Searcher) -> VectorSearcher | None:
-    return searcher.inner if isinstance(searcher, SingleVectorSearcher) else None
-
-
-def _small(searcher: Searcher) -> bool:
-    inner = _inner(searcher)
-    return isinstance(inner, FlatSearcher) and inner.size <= JOINED_FLOATS

@@ -277,6 +277,14 @@ def list_entries(path: Path) -> list[os.DirEntry[str]]:
         return []
 
 
+def list_names(path: Path) -> list[str]:
+    """Return the names of what a folder holds, in no order; nothing if there is no such folder."""
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
+
+
 def open_read(path: Path) -> int:
     """Open a regular file for reading; a link or anything else in its place is refused."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)

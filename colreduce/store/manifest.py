@@ -142,12 +142,15 @@ def newest(root: Path) -> tuple[Manifest, str]:
             f"generation {manifest.generation} was lost, or the folder was copied in part. "
             "Restore the index from a snapshot."
         )
-    for entry in fs.list_entries(root / layout.SEGMENTS):
-        generation = layout.segment_generation(entry.name)
-        if generation is not None and generation > manifest.generation + 1:
+    # Names are compared, not parsed: thousands of segments may be waiting to be removed.
+    first_lost = layout.segment_name(manifest.generation + 2, "")
+    for name in fs.list_names(root / layout.SEGMENTS):
+        generation = layout.segment_generation(name) if name >= first_lost else None
+        if generation is not None:
             raise Damaged(
-                f"{entry.path} is of generation {generation}, but the newest manifest is of "
-                f"{manifest.generation}: a manifest was lost. Restore the index from a snapshot."
+                f"{root / layout.SEGMENTS / name} is of generation {generation}, but the newest "
+                f"manifest is of {manifest.generation}: a manifest was lost. Restore the index "
+                "from a snapshot."
             )
     return manifest, sha256
 

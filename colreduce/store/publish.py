@@ -17,7 +17,7 @@ from colreduce.store import fs, layout, recovery, tensors
 from colreduce.store.compact import Moved
 from colreduce.store.manifest import Manifest, ModelEntry, SegmentEntry
 from colreduce.store.segment import Segment, SegmentData
-from colreduce.store.snapshot import Model, Snapshot, extended, open_model
+from colreduce.store.snapshot import Model, Snapshot, open_model, with_live_rows
 from colreduce.store.writer import Sealed, SegmentWriter
 
 _NUMBERS = itertools.count()
@@ -87,7 +87,8 @@ def place(root: Path, before: Snapshot, change: Change) -> Placed:
     if change.removed:
         segments, new = _exchanged(before, change, datas)
     else:
-        segments = extended(before.segments, datas)
+        old_datas = [segment.data for segment in before.segments]
+        segments = with_live_rows([*old_datas, *datas], before.segments)
         new = segments[len(before.segments) :]
     manifest = Manifest(
         generation=generation,

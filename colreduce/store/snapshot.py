@@ -93,9 +93,17 @@ def open_model(root: Path, entry: ModelEntry, verify: str) -> Model:
 
 
 def open_snapshot(
-    root: Path, manifest: Manifest, sha256: str, verify: str, known: dict[str, SegmentData]
+    root: Path,
+    manifest: Manifest,
+    sha256: str,
+    verify: str,
+    known: dict[str, SegmentData],
+    before: Snapshot | None = None,
 ) -> Snapshot:
-    """Open all a manifest names. ``known`` holds segments opened before, and takes the new ones."""
+    """Open all a manifest names. ``known`` holds segments opened before, and takes the new ones.
+
+    ``before`` is an earlier generation; what has not changed since is taken over from it.
+    """
     datas = []
     for entry in manifest.segments:
         data = known.get(entry.name)
@@ -103,8 +111,11 @@ def open_snapshot(
             data = SegmentData.open(root / layout.SEGMENTS / entry.name, entry, verify)
             known[entry.name] = data
         datas.append(data)
-    models = {key: open_model(root, entry, verify) for key, entry in manifest.models.items()}
-    segments = with_live_rows(datas)
+    models = {}
+    for key, model in manifest.models.items():
+        same = before is not None and before.manifest.models.get(key) == model
+        models[key] = before.models[key] if before and same else open_model(root, model, verify)
+    segments = with_live_rows(datas, () if before is None else before.segments)
     snapshot = Snapshot(manifest, sha256, segments, models)
     if snapshot.count != manifest.documents:
         raise Damaged(
@@ -114,26 +125,36 @@ def open_snapshot(
     return snapshot
 
 
-def with_live_rows(datas: Sequence[SegmentData]) -> list[Segment]:
-    """Work out from all records which rows are live."""
-    wins = records.winners([data.records for data in datas])
-    return [Segment(data, win[: data.records.rows]) for data, win in zip(datas, wins, strict=True)]
+def with_live_rows(datas: Sequence[SegmentData], before: Sequence[Segment] = ()) -> list[Segment]:
+    """Work out from all records which rows are live.
+
+    ``before`` are the segments of an earlier generation. Rows that were dead in it stay dead, so
+    its records need only be compared with those that have come since, which takes time for what
+    has changed and not for all.
+    """
+    known = {segment.data.entry: segment for segment in before}
+    kept = [known[data.entry] for data in datas if data.entry in known]
+    fresh = [data for data in datas if data.entry not in known]
+    wins = records.winners([data.records for data in fresh])
+    # This takes from ``wins`` what an older segment has newer records of, too.
+    found = {segment.data.entry: _superseded(segment, fresh, wins) for segment in kept}
+    for data, win in zip(fresh, wins, strict=True):
+        found[data.entry] = Segment(data, win[: data.records.rows])
+    return [found[data.entry] for data in datas]
 
 
-def extended(segments: Sequence[Segment], datas: Sequence[SegmentData]) -> list[Segment]:
-    """Add segments whose records are all newer; takes time for what is added, not for all."""
-    added = with_live_rows(datas)
-    return [_superseded(segment, datas) for segment in segments] + added
-
-
-def _superseded(segment: Segment, datas: Sequence[SegmentData]) -> Segment:
+def _superseded(
+    segment: Segment, fresh: Sequence[SegmentData], wins: Sequence[NDArray[np.bool_]]
+) -> Segment:
+    """Compare a segment with newer ones; of two records of one id only the later one may live."""
     docs = segment.data.records
-    dead = {
-        ours
-        for data in datas
-        for ours, _ in docs.matches(data.records)
-        if ours < docs.rows and segment.live[ours]
-    }
+    dead = set()
+    for data, win in zip(fresh, wins, strict=True):
+        for ours, theirs in docs.matches(data.records):
+            if docs.seqs[ours] > data.records.seqs[theirs]:
+                win[theirs] = False
+            elif ours < docs.rows and segment.live[ours]:
+                dead.add(ours)
     if not dead:
         return segment
     live = segment.live.copy()

@@ -338,7 +338,7 @@ class Store:
                 found, sha256 = manifest.newest(self.path)
                 if current is not None and current.sha256 == sha256:
                     return current
-                return open_snapshot(self.path, found, sha256, self._verify, known)
+                return open_snapshot(self.path, found, sha256, self._verify, known, current)
             except (FileNotFoundError, Damaged) as problem:
                 if attempt < tries and manifest.generations(self.path)[-1:] != seen[-1:]:
                     continue

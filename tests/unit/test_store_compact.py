@@ -281,3 +281,46 @@ def test_a_disk_that_fills_during_a_compaction_costs_nothing(store):
             "b": number,
         }
     assert failures > 10
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_reader_that_follows_sees_the_rows_that_one_who_opens_sees(store, seed):
+    draw = np.random.default_rng(seed)
+    put(store, ["doc-0"], 0)
+    readers = [Store.open(store.path) for _ in range(3)]
+    for step in range(60):
+        ids = [f"doc-{n}" for n in draw.choice(12, size=int(draw.choice([1, 1, 2, 6]))).tolist()]
+        happens = draw.random()
+        if happens < 0.55:
+            put(store, sorted(set(ids)), step)
+        elif happens < 0.8:
+            delete(store, sorted(set(ids)))
+        else:
+            names = [segment.name for segment in store.snapshot().segments]
+            some = draw.choice(len(names), size=min(3, len(names)), replace=False)
+            store.compact([names[number] for number in sorted(some.tolist())])
+        fresh = Store.open(store.path).snapshot()
+        for pace, reader in enumerate(readers, 1):
+            if step % pace == 0:  # the slower ones skip generations
+                seen = reader.refresh()
+                assert seen.generation == fresh.generation
+                for one, other in zip(seen.segments, fresh.segments, strict=True):
+                    assert np.array_equal(one.live, other.live), (step, pace, one.name)
+    for reader in readers:
+        reader.close()
+
+
+def test_a_reader_sees_what_was_replaced_while_it_was_being_moved(store):
+    put(store, ["a", "b"], 1)
+    put(store, ["c"], 2)
+    names = [segment.name for segment in store.snapshot().segments]
+    with Store.open(store.path) as reader:
+
+        def meanwhile(moved, writer):
+            put(store, ["b"], 3)
+            reader.refresh()
+
+        store.compact(names, rewrite=meanwhile)
+        reader.refresh()
+        assert contents(reader) == contents(store) == contents(Store.open(store.path))
+        assert contents(reader)["b"][0] == 3

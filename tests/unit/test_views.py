@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from colreduce import Index
-from colreduce.candidates import single
-from colreduce.candidates.vectors.flat import FlatSearcher, JoinedSearcher, stored_rows
+from colreduce.candidates.vectors import beside
+from colreduce.candidates.vectors.beside import JoinedSearcher
+from colreduce.candidates.vectors.flat import FlatSearcher, stored_rows
 from colreduce.candidates.vectors.room import Room
 from colreduce.filters import parse
 from colreduce.index.search import Asked, View
@@ -77,13 +78,13 @@ def test_a_view_that_grew_answers_as_one_made_at_once(tmp_path, name, monkeypatc
         put(index, draw, 40)
         older = []
         for step in range(50):
-            # Segments of nine documents are asked by themselves, smaller ones together.
-            monkeypatch.setattr(single, "JOINED_FLOATS", 8 * DIM)
+            # Segments of nine documents stay where they are mapped, smaller ones are copied.
+            monkeypatch.setattr(beside, "JOINED_FLOATS", 8 * DIM)
             change(index, draw)
             view = index.view
             grown = told(index, view)
             assert grown == told(index, View(view.snapshot, index.pipeline)), step
-            monkeypatch.setattr(single, "JOINED_FLOATS", 0)
+            monkeypatch.setattr(beside, "JOINED_FLOATS", 0)
             assert grown == told(index, View(view.snapshot, index.pipeline)), step
             older.append((view, grown))
         assert max(len(view.snapshot.segments) for view, _ in older) > 5

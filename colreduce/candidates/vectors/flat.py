@@ -14,7 +14,6 @@ from torch.utils.dlpack import from_dlpack
 
 from colreduce.candidates.base import Found, Moved, Part, Parts, best, wanted_rows
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
-from colreduce.candidates.vectors.room import Room
 from colreduce.method import State
 
 VECTORS, SCALES = "vectors", "scales"
@@ -103,22 +102,36 @@ class FlatSearcher:
         return len(self._vectors)
 
     @property
+    def scaled(self) -> bool:
+        """Whether every row has a scale."""
+        return self._scales is not None
+
+    @property
     def size(self) -> int:
         """Return how many numbers there are."""
         return self._vectors.numel()
 
     def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
         """Return the rows of the largest products; equal products by row."""
+        return settled([self], queries, k, allowed)
+
+    def rough(
+        self, queries: Matrix, allowed: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.int64], Matrix]:
+        """Return the rows that may be found and their products, but for their last bits: [r, q]."""
         rows = wanted_rows(len(self._vectors), allowed)
         # Gathering pays when few rows may be returned; else all are read in order.
         gathers = len(rows) * 4 < len(self._vectors)
         scores = self._products(queries, torch.from_numpy(rows) if gathers else None)
-        if not gathers and allowed is not None:
-            scores = scores[rows]
-        return [
-            self._settle(query, products, rows, k)
-            for query, products in zip(queries, scores.T, strict=True)
-        ]
+        return rows, scores if gathers or allowed is None else scores[rows]
+
+    def alone(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Multiply each of these rows with a query on its own."""
+        products = [np.empty(0, np.float32)]
+        for some in torch.from_numpy(rows).split(max(BLOCK_FLOATS // len(query), 1)):
+            found = (self._vectors[some].float().numpy() * query).sum(axis=1)
+            products.append(found if self._scales is None else found * self._scales[some].numpy())
+        return np.concatenate(products)
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:
         """Return the vectors of some rows."""
@@ -145,58 +158,49 @@ class FlatSearcher:
             scores *= (self._scales if rows is None else self._scales[rows])[:, None]
         return scores.numpy()
 
-    def _settle(self, query: Matrix, scores: Matrix, rows: NDArray[np.int64], k: int) -> Found:
-        """Score the best rows once more, one by one.
 
-        A product that was taken in a block can differ in its last bits with the row's place in
-        the block. Taken alone it is the same for equal vectors in every segment, so ties are ties.
-        """
-        if not len(rows):
-            return best(scores, rows, k)
-        cut = len(scores) - k
-        least = np.partition(scores, cut)[cut] if cut > 0 else -np.inf
-        near = np.flatnonzero(scores >= least - ROUNDING * float(np.abs(scores).max()))
-        alone = []
-        for some in torch.from_numpy(rows[near]).split(max(BLOCK_FLOATS // len(query), 1)):
-            products = (self._vectors[some].float().numpy() * query).sum(axis=1)
-            alone.append(
-                products if self._scales is None else products * self._scales[some].numpy()
-            )
-        return best(np.concatenate(alone), rows[near], k)
+def settled(
+    parts: Sequence[FlatSearcher], queries: Matrix, k: int, allowed: NDArray[np.bool_] | None
+) -> list[Found]:
+    """Search parts that lie end to end as if they were one.
 
-
-class JoinedSearcher(FlatSearcher):
-    """Several small segments as one. It keeps their rows in memory, as float32.
-
-    A row's score is the product of the same numbers as before, so every answer is, too.
+    The best rows are scored once more, one by one: a product that was taken in a block can differ
+    in its last bits with the row's place in the block. Taken alone it is the same for equal
+    vectors in every part, so ties are ties.
     """
+    starts = np.cumsum([0, *(part.rows for part in parts)])
+    rough = [
+        part.rough(queries, _narrowed(allowed, begin, end))
+        for part, begin, end in zip(parts, starts, starts[1:], strict=False)
+    ]
+    counts = np.cumsum([0, *(len(rows) for rows, _ in rough)])
+    found = []
+    for number, query in enumerate(queries):
+        products = np.concatenate([scores[:, number] for _, scores in rough])
+        near = _near(products, k)
+        bounds = np.searchsorted(near, counts)
+        rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        for place, part in enumerate(parts):
+            some = near[bounds[place] : bounds[place + 1]]
+            if len(some):
+                inside = rough[place][0][some - counts[place]]
+                rows.append(inside + starts[place])
+                scores.append(part.alone(query, inside))
+        found.append(best(np.concatenate(scores), np.concatenate(rows), k))
+    return found
 
-    def __init__(self, parts: Sequence[FlatSearcher], before: JoinedSearcher | None = None) -> None:
-        """``before`` holds the first of these parts; its rows are taken over, not copied."""
-        self.parts = tuple(parts)
-        have = 0 if before is None else before.rows
-        fresh = parts if before is None else parts[len(before.parts) :]
-        self._rooms: list[Room] = []
-        joined = []
-        for number, rows in enumerate(_laid_out(fresh)):
-            room = Room(rows) if before is None else before._rooms[number].extended(have, rows)
-            self._rooms.append(room)
-            joined.append(room.rows(have + len(rows)))
-        super().__init__(*joined)
+
+def _narrowed(allowed: NDArray[np.bool_] | None, begin: int, end: int) -> NDArray[np.bool_] | None:
+    """Return what is said of some rows, None if all of them may be found."""
+    if allowed is None or allowed[begin:end].all():
+        return None
+    return allowed[begin:end]
 
 
-def _laid_out(parts: Sequence[FlatSearcher]) -> Iterator[NDArray[Any]]:
-    """Yield the vectors of all parts end to end, then the scales if there are any."""
-    yield torch.cat([part._vectors.float() for part in parts]).numpy()
-    scales = [part._scales for part in parts if part._scales is not None]
-    if scales:
-        yield torch.cat(scales).numpy()
-
-
-def joins(one: object, other: object) -> bool:
-    """Say whether two segments' searchers can be asked as one."""
-    return (
-        isinstance(one, FlatSearcher)
-        and isinstance(other, FlatSearcher)
-        and (one._scales is None) == (other._scales is None)
-    )
+def _near(products: NDArray[np.float32], k: int) -> NDArray[np.int64]:
+    """Return where the products stand that may be among the ``k`` largest."""
+    cut = len(products) - k
+    if cut <= 0:
+        return np.arange(len(products))
+    least = np.partition(products, cut)[cut]
+    return np.flatnonzero(products >= least - ROUNDING * float(np.abs(products).max()))
