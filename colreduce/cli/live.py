@@ -147,36 +147,42 @@ def compact(shared: Shared, folder: Path, purge: bool, dry_run: bool, yes: bool)
 
 @click.command(cls=Command)
 @folder_argument
-@click.argument("out", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("out", metavar="FILE")
 @shared
-def snapshot(shared: Shared, folder: Path, out: Path) -> None:
+def snapshot(shared: Shared, folder: Path, out: str) -> None:
     """Write a complete copy of the index in DIR into one new FILE, while it is in use.
+
+    FILE may be the URL of an object (with the extra [storage]). The copy then takes room in the
+    folder for temporary files until it has been sent.
 
     \b
     Examples:
       colreduce snapshot idx idx-monday.tar
+      colreduce snapshot idx s3://backups/idx-monday.tar
     """
     from colreduce.index import Index
+    from colreduce.objects import Objects, is_url
 
     with Index.open(folder) as index:
         generation = index.snapshot(out)
-    size = out.stat().st_size
-    answer = {"format": 1, "file": str(out), "generation": generation, "bytes": size}
+    size = Objects(out).size() if is_url(out) else Path(out).stat().st_size
+    answer = {"format": 1, "file": out, "generation": generation, "bytes": size}
     _answered(shared.screen, answer, f"{out}: generation {generation}, {size:,} bytes")
 
 
 @click.command(cls=Command)
-@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE")
 @folder_argument
 @shared
-def restore(shared: Shared, file: Path, folder: Path) -> None:
-    """Make an index in the new folder DIR from a FILE that 'snapshot' wrote.
+def restore(shared: Shared, file: str, folder: Path) -> None:
+    """Make an index in the new folder DIR from a FILE that 'snapshot' wrote, or its URL.
 
     Every byte is checked before the index appears.
 
     \b
     Examples:
       colreduce restore idx-monday.tar idx-again
+      colreduce restore s3://backups/idx-monday.tar idx-again
     """
     from colreduce.index import Index
 

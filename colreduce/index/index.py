@@ -15,7 +15,7 @@ from colreduce.embed import Encoder, load_encoder
 from colreduce.errors import BadInput, NotFound
 from colreduce.filters import Filter
 from colreduce.filters import parse as parse_filter
-from colreduce.index import describe, limits
+from colreduce.index import describe, limits, remote
 from colreduce.index.auto import AUTO, usual_candidates
 from colreduce.index.batch import Batch
 from colreduce.index.build import Watch, picture_of
@@ -348,13 +348,13 @@ class Index:
         self.refresh()
 
     def snapshot(self, target: str | Path) -> int:
-        """Write a complete copy of the newest generation into one new file; return its number."""
-        return self._store.save_to(Path(target))
+        """Write a copy of the newest generation into a new file, or URL; return its number."""
+        return remote.save(self._store, target)
 
     @classmethod
     def restore(cls, source: str | Path, path: str | Path) -> Index:
         """Make an index in a new folder from a file that `snapshot` wrote, every byte checked."""
-        return cls(Store.restore(Path(source), Path(path)), None)
+        return cls(remote.restored(source, Path(path)), None)
 
     @staticmethod
     def verify(path: str | Path) -> Report:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,8 @@ class Search:
     progress: Progress
     sizes: Sequence[Size] = ROUNDS
     last_documents: int = LAST_DOCUMENTS
+    # The first stages worth trying behind each preparation, made once for all rungs of a climb.
+    finders: dict[str, list[Finder]] = field(default_factory=dict)
 
     def run(self) -> Searched:
         """Go through all rounds."""
@@ -171,20 +173,19 @@ class Search:
         pool = make_pool(self.task, self.best, every, self.last_documents, self.seed)
         bench = Bench(pool, seed=self.seed, timed=True)
         found: list[Option] = []
-        finders: dict[str, list[Finder]] = {}
         ordered = _grouped(arms)
         for number, arm in enumerate(ordered):
             self.progress("last round: trying recipes", number, len(arms))
-            if arm.prepare not in finders:
+            if arm.prepare not in self.finders:
                 made = make_finders(self.task, arm.prepare, self.seed, self.progress)
-                finders[arm.prepare] = worth_trying(made, self.best[:, :TOP])
+                self.finders[arm.prepare] = worth_trying(made, self.best[:, :TOP])
             tried = bench.scores(arm)
             if number and ordered[number - 1].reduction != arm.reduction:
                 bench.forget(ordered[number - 1])
             found += options(
                 tried,
                 pool,
-                finders[arm.prepare],
+                self.finders[arm.prepare],
                 self.measure,
                 self.halves,
                 self.catalogue,

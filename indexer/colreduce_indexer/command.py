@@ -182,6 +182,13 @@ def source_options(function: F) -> F:
     metavar="SHARE",
     help="GPUs, or the share of one, that each actor of --ray takes.",
 )
+@click.option(
+    "--exchange",
+    default="",
+    metavar="URL",
+    help="Object storage, such as s3://bucket/tmp, that actors of --ray leave finished pieces in.  "
+    "[default: Ray brings them]",
+)
 @shared
 def index(
     shared: Shared,
@@ -350,8 +357,9 @@ def _executor(settings: dict[str, Any], device: str) -> Executor:
     """Take out of the settings who makes the pieces."""
     from colreduce_indexer.executors import chosen
 
-    workers, ray, gpus = (settings.pop(name) for name in ("workers", "ray", "gpus_per_worker"))
-    return chosen(workers, ray, gpus, device)
+    names = ("workers", "ray", "gpus_per_worker", "exchange")
+    workers, ray, gpus, exchange = (settings.pop(name) for name in names)
+    return chosen(workers, ray, gpus, device, exchange)
 
 
 def _show(screen: Screen, built: Built) -> None:

@@ -168,6 +168,10 @@ def campaign(folder, kills, seed=1):
         if built("two nodes", OnRay(cluster.address)) != PIECES:
             figures.failures.append("two nodes: a piece was made twice for no reason")
         figures.nodes = len(cluster.list_all_nodes())
+        exchange = folder / "exchange"
+        built("through storage", OnRay(cluster.address, workers=2, exchange=exchange.as_uri()))
+        if list(exchange.iterdir()):
+            figures.failures.append("through storage: something was left there")
         counted.write_text("")  # or the killer looks for those who made the last one
         killer = Killer(counted, kills, seed)
         killer.start()

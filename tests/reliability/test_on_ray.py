@@ -29,6 +29,7 @@ def test_one_process_one_machine_and_two_nodes_build_the_same_under_kills_and_wi
     assert set(figures["builds"]) == {
         "alone",
         "two nodes",
+        "through storage",
         "killed",
         "twice",
         "one node lost",

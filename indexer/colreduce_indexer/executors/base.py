@@ -24,6 +24,7 @@ from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
 from colreduce.store.workshop import Files
+from colreduce_indexer.exchange import Left
 from colreduce_indexer.progress import Meter
 from colreduce_indexer.stages import Clock, Window, encoded, reduced
 
@@ -69,6 +70,7 @@ class Made:
     """A piece that was sealed, and is to be kept.
 
     folder   where it lies on the disk of the index; None when its ``files`` have come along
+    left     where it waits in object storage, until its files are fetched
     sha256   the digest of its segment.json
     best     what a ledger needs of it
     seconds  by stage, where another process made it
@@ -82,6 +84,7 @@ class Made:
     vectors: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     files: Files | None = None
+    left: Left | None = None
 
 
 class Executor(Protocol):
@@ -195,6 +198,7 @@ class Brief:
     learned  what the methods learned, by their keys
     asked    the vectors of the ledger's queries
     encoder  where it can be loaded from, or the encoder itself where nobody knows
+    exchange  the URL of object storage where finished pieces are left; none to hand them over
     """
 
     config: Mapping[str, Any]
@@ -206,9 +210,10 @@ class Brief:
     encoder: Any
     device: str
     versions: Mapping[str, str]
+    exchange: str
 
     @classmethod
-    def of(cls, job: Job, device: str) -> Brief:
+    def of(cls, job: Job, device: str, exchange: str = "") -> Brief:
         """Write down what another process must know."""
         work, asking = job.work, job.work.asking
         return cls(
@@ -224,6 +229,7 @@ class Brief:
             encoder=getattr(job.encoder, "source", None) or job.encoder,
             device=device,
             versions=installed(LIBRARIES),
+            exchange=exchange,
         )
 
 

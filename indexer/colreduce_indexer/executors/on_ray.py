@@ -4,7 +4,7 @@ Ray places the actors, and starts them again where there is room when one dies. 
 which pieces there are, it does not know: that is written down where the index is, and what is lost
 with an actor is given to another one. A machine of the cluster needs colreduce and the model, and
 neither the source nor the disk of the index: documents go to it with the piece, and the piece's
-bytes come back.
+bytes come back, by Ray or through object storage.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from typing import Any
 import torch
 
 from colreduce.cluster import joined
-from colreduce.errors import BadInput, ColreduceError, Unavailable
+from colreduce.errors import BadInput, ColreduceError, NotFound, Unavailable
 from colreduce.store import Workshop, fs, taken_along
+from colreduce_indexer.exchange import Exchange, leave
 from colreduce_indexer.executors.base import Brief, Job, Made, Maker, Order, orders
 from colreduce_indexer.executors.processes import PATIENCE, told
 from colreduce_indexer.progress import Meter
@@ -55,13 +56,19 @@ class OnRay:
     """Actors in a cluster."""
 
     def __init__(
-        self, address: str, workers: int = 0, gpus: float = 0.0, device: str = "auto"
+        self,
+        address: str,
+        workers: int = 0,
+        gpus: float = 0.0,
+        device: str = "auto",
+        exchange: str = "",
     ) -> None:
         """``address`` is what ``ray start`` has told, or ``local`` for a cluster of this machine.
 
-        workers  how many actors; 0 for as many as there is room for
-        gpus     the share of a GPU that each of them takes
-        device   where each of them loads the model
+        workers   how many actors; 0 for as many as there is room for
+        gpus      the share of a GPU that each of them takes
+        device    where each of them loads the model
+        exchange  the URL of object storage that finished pieces go through; none for Ray's own
         """
         if workers < 0 or gpus < 0:
             raise BadInput("wanted 0 or more workers, and 0 or more GPUs for each", field="workers")
@@ -69,17 +76,22 @@ class OnRay:
         self.workers = workers
         self.gpus = gpus
         self.device = device
+        self.exchange = exchange
 
     def made(self, job: Job, stream: Iterable[Window], meter: Meter) -> Generator[Made, None, None]:
         """Make the pieces in whatever order they are finished."""
-        with joined(self.address) as ray, ahead(lambda: orders(stream)) as waiting:
-            brief = ray.put(Brief.of(job, self.device))
+        with (
+            _exchange(self.exchange) as exchange,
+            joined(self.address) as ray,
+            ahead(lambda: orders(stream)) as waiting,
+        ):
+            brief = ray.put(Brief.of(job, self.device, exchange.url if exchange else ""))
             actors = [
                 ray.remote(Hand).options(num_cpus=1, num_gpus=self.gpus, max_restarts=-1).remote()
                 for _ in range(self.workers or self._room(ray))
             ]
             try:
-                yield from Crew(ray, brief, actors, meter).made(waiting)
+                yield from Crew(ray, brief, actors, meter, exchange).made(waiting)
                 tidied = [actor.tidy.remote() for actor in actors]
                 ray.wait(tidied, num_returns=len(tidied), timeout=PATIENCE)
             finally:
@@ -100,6 +112,17 @@ class OnRay:
         return room
 
 
+@contextmanager
+def _exchange(url: str) -> Iterator[Exchange | None]:
+    """Open the exchange, if there is to be one, and leave nothing in it."""
+    exchange = Exchange(url) if url else None
+    try:
+        yield exchange
+    finally:
+        if exchange is not None:
+            exchange.close()
+
+
 class Hand:
     """An actor: loads the model once, and makes pieces in a folder of its own machine."""
 
@@ -118,7 +141,10 @@ class Hand:
                 self._maker = Maker(brief, Workshop(self._folder))
             made = self._maker.make(order)
             assert made.folder is not None
-            return replace(made, folder=None, files=taken_along(made.folder))
+            files = taken_along(made.folder)
+            if not brief.exchange:
+                return replace(made, folder=None, files=files)
+            return replace(made, folder=None, left=leave(brief.exchange, order.number, files))
         except Exception as problem:
             return told(problem, order.number)
 
@@ -160,8 +186,16 @@ class Crew:
     one for which there is no room in the cluster would keep them for ever.
     """
 
-    def __init__(self, ray: Any, brief: Any, actors: Sequence[Any], meter: Meter) -> None:
+    def __init__(
+        self,
+        ray: Any,
+        brief: Any,
+        actors: Sequence[Any],
+        meter: Meter,
+        exchange: Exchange | None = None,
+    ) -> None:
         self._ray = ray
+        self._exchange = exchange
         self._brief = brief
         self._meter = meter
         self._running: dict[Any, tuple[Any, Order]] = {}
@@ -227,17 +261,33 @@ class Crew:
         try:
             answer: Made | ColreduceError = self._ray.get(ref)
         except self._ray.exceptions.RayError as problem:
-            self._lost[order.number] += 1
-            if self._lost[order.number] >= MOST_LOST:
-                raise ColreduceError(
-                    f"piece {order.number} was lost {MOST_LOST} times, the last time so: {problem}"
-                ) from problem
-            log.warning("a worker was lost with piece %d; another one makes it", order.number)
-            self._again.append(order)
+            self._make_again(order, problem)
             if actor in self._there:
                 self._there.remove(actor)
                 self._asked[actor.ready.remote()] = actor
             return None
         if isinstance(answer, ColreduceError):
             raise answer
-        return answer
+        return self._fetched(answer, order)
+
+    def _fetched(self, made: Made, order: Order) -> Made | None:
+        """Take a piece out of the exchange; None if it is not there any more."""
+        if made.left is None or self._exchange is None:
+            return made
+        try:
+            files = self._exchange.take(made.left)
+        except (NotFound, Unavailable) as problem:
+            self._make_again(order, problem)
+            return None
+        self._exchange.drop(made.left)
+        return replace(made, left=None, files=files)
+
+    def _make_again(self, order: Order, problem: Exception) -> None:
+        """Note that a piece was lost on its way, and give up if that happened too often."""
+        self._lost[order.number] += 1
+        if self._lost[order.number] >= MOST_LOST:
+            raise ColreduceError(
+                f"piece {order.number} was lost {MOST_LOST} times, the last time so: {problem}"
+            ) from problem
+        log.warning("piece %d was lost; it is made again: %s", order.number, problem)
+        self._again.append(order)
