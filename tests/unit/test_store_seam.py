@@ -33,6 +33,8 @@ WRITES_FOR_PEOPLE = {
     "colreduce/evaluate/metrics.py": "writes TREC run files",
     "colreduce/evaluate/mteb_model.py": "makes a folder for the index that mteb asks",
     "colreduce/evaluate/outcomes.py": "keeps what was measured between runs",
+    "colreduce/index/remote.py": "keeps a snapshot on its way to or from object storage",
+    "colreduce/objects.py": "makes folders in object storage, where the kind has any",
     "colreduce/pages/page.py": "writes a report or an explanation",
     "service/colreduce_service/console/web.py": "makes a folder for a socket",
     "indexer/colreduce_indexer/rejects.py": "writes the records that were left out",
