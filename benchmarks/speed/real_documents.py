@@ -6,7 +6,7 @@
 The documents of SciFact, NFCorpus and MedQuAD are one JSONL file, mixed. The command `colreduce
 index` builds an index of them with the recipe ``balanced``, in a process of its own whose memory is
 asked of the system when it has ended. What the model takes by itself is the memory of a process
-that only encodes: one document in ten, before the build and after it. Beside its documents a second
+that only encodes: one document in twenty, before the build and after it. Beside its documents a second
 stand those of the whole build, from the start of the command to its end.
 """
 
@@ -30,7 +30,7 @@ from colreduce.embed import load_encoder
 from colreduce.evaluate.beir import BeirFolder
 
 RECIPE, MEMORY = "balanced", "1.5GB"
-EVERY = 10  # one document in so many is encoded to know the encoder's own rate
+EVERY = 20  # one document in so many is encoded to know the encoder's own rate
 GOALS = {"share_beyond_encoding": 0.15, "bytes_beyond_model": 1.5e9}
 
 
