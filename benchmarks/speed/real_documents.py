@@ -1,13 +1,13 @@
 """A batch build of real documents, encoding included: memory, and documents a second.
 
     python -m benchmarks.speed.real_documents
-    python -m benchmarks.speed.real_documents --limit 500 --out real-documents-trial
+    python -m benchmarks.speed.real_documents --no-ledger --limit 4000 --out without
 
 The documents of SciFact, NFCorpus and MedQuAD are one JSONL file, mixed. The command `colreduce
 index` builds an index of them with the recipe ``balanced``, in a process of its own whose memory is
 asked of the system when it has ended. What the model takes by itself is the memory of a process
-that only encodes: one document in twenty, before the build and after it. Beside its documents a second
-stand those of the whole build, from the start of the command to its end.
+that only encodes: one document in twenty, before the build and after it. Beside its documents a
+second stand those of the whole build, from the start of the command to its end.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def encoding(file: Path, told: Path) -> dict[str, float]:
     return {"documents_per_s": float(told.read_text()), "memory": memory}
 
 
-def measure(folder: Path, limit: int | None) -> dict[str, Any]:
+def measure(folder: Path, limit: int | None, ledger: bool) -> dict[str, Any]:
     """Build, between two looks at the encoder alone."""
     file, told = folder / "documents.jsonl", folder / "rate"
     mixed = list(documents())
@@ -86,6 +86,7 @@ def measure(folder: Path, limit: int | None) -> dict[str, Any]:
     command = [str(Path(sys.executable).with_name("colreduce")), "index", str(file)]
     command += ["--out", str(folder / "idx")]
     command += ["--encoder", common.encoder_folder(), "--recipe", RECIPE, "--memory", MEMORY]
+    command += ["--ledger" if ledger else "--no-ledger"]
     seconds, memory = in_child(command)
     after = encoding(file, told)
     alone = (before["documents_per_s"] + after["documents_per_s"]) / 2
@@ -95,6 +96,7 @@ def measure(folder: Path, limit: int | None) -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "goals": GOALS,
         "recipe": RECIPE,
+        "ledger": ledger,
         "documents": len(mixed),
         "text_bytes": sum(len(one["text"].encode()) for one in mixed),
         "encoder_alone": [before, after],
@@ -108,6 +110,7 @@ def measure(folder: Path, limit: int | None) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--no-ledger", action="store_true", help="measure no losses")
     parser.add_argument("--limit", type=int, help="so many documents, for a trial")
     parser.add_argument("--out", default="real-documents", help="name of the file with the result")
     parser.add_argument("--encode", type=Path, help=argparse.SUPPRESS)
@@ -116,7 +119,7 @@ def main() -> None:
         Path(asked.out).write_text(str(encode(asked.encode)), encoding="utf-8")
         return
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), asked.limit)
+        found = measure(Path(folder), asked.limit, not asked.no_ledger)
     print(json.dumps({name: value for name, value in found.items() if name != "machine"}))
     print(f"written to {common.save(asked.out, found)}")
 
