@@ -96,8 +96,7 @@ class SingleVector(FirstStage):
 
     def assemble(self, searchers: Sequence[Searcher], before: Sequence[Side] = ()) -> list[Side]:
         """Ask neighbours that keep plain vectors as one."""
-        known = {one.segments[0]: one for one in before}
-        return [_side(run, known.get(run[0])) for run in _runs(searchers)]
+        return [_side(run, before) for run in _runs(searchers)]
 
     def merge(
         self, segments: Sequence[tuple[Parts, NDArray[np.int64]]], state: State
@@ -169,35 +168,34 @@ class SingleVectorSearcher(Searcher):
         return self.inner.vectors(rows)
 
 
+def _plain(searcher: Searcher) -> FlatSearcher | None:
+    """Return the plain vectors of a segment; None if it keeps others."""
+    inner = searcher.inner if isinstance(searcher, SingleVectorSearcher) else None
+    return inner if isinstance(inner, FlatSearcher) else None
+
+
 def _runs(searchers: Sequence[Searcher]) -> Iterator[tuple[Searcher, ...]]:
-    """Yield the searchers that are asked together: neighbours that keep plain vectors."""
-    for kind, run in groupby(searchers, _kind):
-        if kind is None:
+    """Yield the searchers that are asked together: neighbours that keep plain vectors alike."""
+
+    def kind(searcher: Searcher) -> bool | None:
+        plain = _plain(searcher)
+        return None if plain is None else plain.scaled
+
+    for alike, run in groupby(searchers, kind):
+        if alike is None:
             yield from ((searcher,) for searcher in run)
         else:
             yield tuple(run)
 
 
-def _kind(searcher: Searcher) -> bool | None:
-    """Say whether plain vectors have scales; None of everything else."""
-    inner = searcher.inner if isinstance(searcher, SingleVectorSearcher) else None
-    return inner.scaled if isinstance(inner, FlatSearcher) else None
-
-
-def _side(run: tuple[Searcher, ...], before: Side | None) -> Side:
+def _side(run: tuple[Searcher, ...], before: Sequence[Side]) -> Side:
     """Return a run as one, with what the view before had of it."""
-    if len(run) == 1:
-        return Side(run, run[0])
-    if before is not None and before.segments == run:
-        return before
+    same = [one for one in before if one.segments == run]
+    if same or len(run) == 1:
+        return same[0] if same else Side(run, run[0])
     first = run[0]
     assert isinstance(first, SingleVectorSearcher)
-    parts = [
-        one.inner
-        for one in run
-        if isinstance(one, SingleVectorSearcher) and isinstance(one.inner, FlatSearcher)
-    ]
-    held = before.together if before is not None else None
-    inner = held.inner if isinstance(held, SingleVectorSearcher) else None
-    whole = SideBySide(parts, inner if isinstance(inner, SideBySide) else None)
-    return Side(run, SingleVectorSearcher(first.method, first.state, whole))
+    parts = [plain for searcher in run if (plain := _plain(searcher)) is not None]
+    asked = [one.together for one in before if isinstance(one.together, SingleVectorSearcher)]
+    held = [one.inner for one in asked if isinstance(one.inner, SideBySide)]
+    return Side(run, SingleVectorSearcher(first.method, first.state, SideBySide(parts, held)))

@@ -21,6 +21,7 @@ from colreduce import Index
 from colreduce.cli import main
 from colreduce.errors import (
     AlreadyExists,
+    BadData,
     BadInput,
     ColreduceError,
     Damaged,
@@ -76,7 +77,7 @@ def test_a_snapshot_that_was_harmed_in_storage_is_refused(index, tmp_path, url):
     data[len(data) // 2] ^= 1
     objects.remove("monday.tar")
     objects.put("monday.tar", data)
-    with pytest.raises((Damaged, ColreduceError)):
+    with pytest.raises((Damaged, BadData)):
         Index.restore(f"{url}/monday.tar", tmp_path / "again")
     assert not (tmp_path / "again").exists()
 

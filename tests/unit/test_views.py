@@ -8,7 +8,7 @@ import torch
 
 from colreduce import Index
 from colreduce.candidates.vectors import beside
-from colreduce.candidates.vectors.beside import JoinedSearcher
+from colreduce.candidates.vectors.beside import JoinedSearcher, SideBySide
 from colreduce.candidates.vectors.flat import FlatSearcher, stored_rows
 from colreduce.candidates.vectors.room import Room
 from colreduce.filters import parse
@@ -121,6 +121,30 @@ def test_a_joined_segment_takes_over_the_rows_that_were_there(dtype):
     [found] = three.search(query, 5, None)
     [whole] = FlatSearcher(three.vectors(np.arange(74))).search(query, 5, None)
     assert found.rows.tolist() == whole.rows.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_segments_side_by_side_answer_as_one_and_are_copied_once(dtype, monkeypatch):
+    monkeypatch.setattr(beside, "JOINED_FLOATS", 8 * 8)
+    draw = np.random.default_rng(6)
+    parts = []
+    for count in (70, 3, 1, 2, 40, 5):  # only neighbours of at most eight rows are copied
+        rows = stored_rows(draw.standard_normal((count, 8)).astype(np.float32), dtype)
+        parts.append(FlatSearcher(rows["vectors"], rows.get("scales")))
+    alone = np.concatenate([part.vectors(np.arange(part.rows)) for part in parts])
+    one, whole = SideBySide(parts), FlatSearcher(alone)
+    some = draw.permutation(len(alone))[:30]
+    assert np.array_equal(one.vectors(some), alone[some])
+    queries = draw.standard_normal((2, 8)).astype(np.float32)
+    for allowed in (None, draw.random(len(alone)) < 0.5, np.arange(len(alone)) < 72):
+        together = one.search(queries, 9, allowed)
+        for found, wanted in zip(together, whole.search(queries, 9, allowed), strict=True):
+            assert found.rows.tolist() == wanted.rows.tolist()
+    # Also when what stands in front of them has gone, as after a compaction.
+    later = SideBySide([*parts[1:], parts[1]], [one])
+    copied = [part for part in one._parts if isinstance(part, JoinedSearcher)]
+    assert len(copied) == 1
+    assert copied[0] in later._parts
 
 
 def test_room_is_shared_by_those_who_go_on_where_it_ends_and_by_nobody_else():

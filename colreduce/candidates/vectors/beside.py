@@ -22,9 +22,9 @@ JOINED_FLOATS = 1 << 17
 class SideBySide:
     """Plain vectors of several segments. Large ones stay where they are mapped."""
 
-    def __init__(self, parts: Sequence[FlatSearcher], before: SideBySide | None = None) -> None:
+    def __init__(self, parts: Sequence[FlatSearcher], before: Sequence[SideBySide] = ()) -> None:
         """``before`` is what stood here in an earlier view; what it copied is taken over."""
-        held = () if before is None else before._parts
+        held = [part for one in before for part in one._parts]
         copied = {one.parts[0]: one for one in held if isinstance(one, JoinedSearcher)}
         self._parts: list[FlatSearcher] = []
         for small, run in groupby(parts, lambda part: part.size <= JOINED_FLOATS):
@@ -42,11 +42,15 @@ class SideBySide:
         """Return the vectors of some rows."""
         starts = np.cumsum([0, *(part.rows for part in self._parts)])
         where = np.searchsorted(starts, rows, "right") - 1
-        found = [
-            self._parts[number].vectors(np.array([row - starts[number]]))
-            for number, row in zip(where.tolist(), rows.tolist(), strict=True)
-        ]
-        return np.concatenate(found)
+        by_part = np.concatenate(
+            [
+                part.vectors(rows[where == number] - starts[number])
+                for number, part in enumerate(self._parts)
+            ]
+        )
+        found = np.empty_like(by_part)
+        found[np.argsort(where, kind="stable")] = by_part
+        return found
 
 
 class JoinedSearcher(FlatSearcher):
