@@ -15,7 +15,7 @@ from benchmarks import common
 from colreduce.embed import load_encoder
 from colreduce.evaluate.collection import load_collection
 from colreduce.evaluate.embeddings import EmbeddingStore, cache_folder
-from colreduce.evaluate.scoring import score_all
+from colreduce.evaluate.scoring import dense, score_all
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
@@ -69,9 +69,7 @@ def _write(name: str, folder: Path) -> None:
     texts = [record.text for record in (found.corpus.records or list)()]
     _dump(folder / "documents.json", texts)
     _dump(folder / "queries.json", list(found.query_texts))
-    scores = score_all(
-        queries, documents.lengths.numpy(), lambda query, rows: query @ documents.tokens[rows].T
-    )
+    scores = score_all(queries, documents.lengths.numpy(), dense(documents.tokens))
     judged = {
         "ids": list(found.corpus.ids),
         "query_ids": list(found.query_ids),

@@ -39,7 +39,7 @@ from colreduce.errors import MissingDependency
 from colreduce.evaluate.collection import load_collection
 from colreduce.evaluate.embeddings import EmbeddingStore, cache_folder
 from colreduce.evaluate.metrics import score_run
-from colreduce.evaluate.scoring import score_all
+from colreduce.evaluate.scoring import dense, score_all
 from colreduce.pipeline import Pipeline
 from colreduce.recipe import Recipe
 
@@ -127,7 +127,7 @@ def load_task(name: str) -> Task:
         Query(vectors, text)
         for vectors, text in zip(asked.unpack(), found.query_texts, strict=True)
     ]
-    scores = score_all(asked, tokens.lengths.numpy(), lambda q, rows: q @ tokens.tokens[rows].T)
+    scores = score_all(asked, tokens.lengths.numpy(), dense(tokens.tokens))
     return Task(
         Documents(tokens, pipeline.reduce(tokens).batch, texts),
         queries,

@@ -26,7 +26,7 @@ from colreduce.embed import load_encoder
 from colreduce.evaluate.collection import load_collection
 from colreduce.evaluate.embeddings import EmbeddingStore, cache_folder
 from colreduce.evaluate.metrics import score_run
-from colreduce.evaluate.scoring import score_all
+from colreduce.evaluate.scoring import dense, score_all
 from colreduce.pipeline import Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
@@ -108,9 +108,7 @@ def sampled(count: int) -> torch.Tensor:
 
 def scores(task: Task, documents: Ragged) -> NDArray[np.float32]:
     """Score all queries against all documents."""
-    tokens = documents.tokens
-    lengths = documents.lengths.cpu().numpy()
-    return score_all(task.queries, lengths, lambda query, rows: query @ tokens[rows].T)
+    return score_all(task.queries, documents.lengths.cpu().numpy(), dense(documents.tokens))
 
 
 def figures(

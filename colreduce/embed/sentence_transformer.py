@@ -44,6 +44,10 @@ OWN = "colreduce."
 # Texts are sorted by length inside a window of so many batches, to waste little on padding.
 WINDOW = 16
 
+# A CPU takes fewer documents at a time: what the layers pass on then stays near the cache, and a
+# batch has little padding. Measured with a small model, 8 are a fifth faster than 32.
+ON_CPU = 8
+
 
 class SentenceTransformerEncoder:
     """A `MultiVectorEncoder` behind the encoder's interface."""
@@ -129,6 +133,8 @@ class SentenceTransformerEncoder:
         return Reading(self._packed(raw).to("cpu"), pieces)
 
     def _window(self, texts: list[str], batch_size: int) -> Ragged:
+        if torch.device(self.model.device).type == "cpu":
+            batch_size = min(batch_size, ON_CPU)
         raw = self.model.encode_document(
             texts, batch_size=batch_size, show_progress_bar=False, output_value=None
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.codec.floats import Fp32
-from colreduce.evaluate.scoring import Products
+from colreduce.evaluate.scoring import Products, dense
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
@@ -74,9 +74,4 @@ def document_levels(pipeline: Pipeline, passed: Passed, asked: list[Ragged]) -> 
 
 
 def _dense(queries: Ragged, batch: Ragged) -> Level:
-    tokens = batch.tokens
-
-    def products(query: Tensor, rows: slice) -> Tensor:
-        return query @ tokens[rows].T
-
-    return Level(queries, batch.lengths.cpu().numpy(), products)
+    return Level(queries, batch.lengths.cpu().numpy(), dense(batch.tokens))

@@ -17,11 +17,19 @@ from torch import Tensor
 from colreduce.maxsim import segment_max
 from colreduce.ragged import Ragged, runs
 
-# Similarities held at a time: 128 MB.
-BLOCK_SIMILARITIES = 1 << 25
+# Similarities held at a time: 8 MB, which stay near the cache; on a device 128 MB.
+BLOCK_SIMILARITIES, ON_DEVICE = 1 << 21, 1 << 25
+
+# Query vectors that are multiplied together. With more of them documents are cut too fine.
+QUERY_VECTORS = 1 << 14
 
 # The products of query vectors [q, d] with a run of stored vectors: [q, stop - start].
 Products: TypeAlias = Callable[[Tensor, slice], Tensor]
+
+
+def dense(tokens: Tensor) -> Products:
+    """Return the products with vectors [t, d], laid out as their maximum is found fastest."""
+    return lambda query, rows: (tokens[rows] @ query.T).T
 
 
 def score_all(
@@ -35,10 +43,10 @@ def score_all(
     scores = np.empty((len(queries), len(lengths)), dtype=np.float32)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     query_lengths = queries.lengths.cpu().numpy()
-    # Half of the block's side goes to the queries at most, so that documents are not cut too fine.
-    for first, last in runs(query_lengths, BLOCK_SIMILARITIES >> 11):
+    room = BLOCK_SIMILARITIES if queries.tokens.device.type == "cpu" else ON_DEVICE
+    for first, last in runs(query_lengths, QUERY_VECTORS):
         some = queries.take(slice(first, last))
-        limit = BLOCK_SIMILARITIES // len(some.tokens)
+        limit = max(room // len(some.tokens), 1)
         for start, stop in runs(lengths, limit):
             similarities = products(some.tokens, slice(int(offsets[start]), int(offsets[stop])))
             best = best_per_document(similarities, lengths[start:stop])

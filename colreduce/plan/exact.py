@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from colreduce.evaluate.progress import Progress
-from colreduce.evaluate.scoring import TopRows, score_all
+from colreduce.evaluate.scoring import TopRows, dense, score_all
 from colreduce.plan.task import NONE, Task
 
 BLOCK_TOKENS = 1 << 17
@@ -21,12 +20,7 @@ def exact_best(task: Task, depth: int, progress: Progress) -> NDArray[np.int64]:
     documents, top = task.documents, TopRows(len(task), min(depth + 1, len(task.documents)))
     for start, block in documents.blocks(BLOCK_TOKENS):
         progress("exact", start, len(documents))
-        tokens = block.tokens
-
-        def products(query: Tensor, rows: slice, tokens: Tensor = tokens) -> Tensor:
-            return query @ tokens[rows].T
-
-        scores = score_all(task.queries, block.lengths.numpy(), products)
+        scores = score_all(task.queries, block.lengths.numpy(), dense(block.tokens))
         hide(scores, task.hidden, np.arange(start, start + len(block)))
         top.add(start, scores)
     progress("exact", len(documents), len(documents))
