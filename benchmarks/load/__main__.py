@@ -13,7 +13,8 @@ of 128 numbers, ten hits. Three things are measured in one run:
 - callers who come at random times, at shares of what could be answered, up to ten times as often.
 
 With few documents a search is short, and what the service adds weighs much; with many it is the
-other way round. Results stand in ``benchmarks/results/load.json``, the picture in ``load.png``;
+other way round. Of callers who ask again it is also measured what a search costs the server alone,
+in milliseconds of a core: that is what would hold if callers had cores of their own. Results stand in ``benchmarks/results/load.json``, the picture in ``load.png``;
 ``--out`` names others.
 """
 
@@ -94,8 +95,14 @@ def overhead(folder: Path, address: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def in_process(folder: Path, seconds: float) -> float:
-    """Return searches a second with a thread for each core."""
+def used(process: int) -> float:
+    """Return the seconds of cores that a process has used."""
+    words = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def in_process(folder: Path, seconds: float) -> dict[str, float]:
+    """Return searches a second with a thread for each core, and what one costs."""
     stop = time.monotonic() + seconds
 
     def ask(index: Index, seed: int) -> int:
@@ -107,7 +114,12 @@ def in_process(folder: Path, seconds: float) -> float:
 
     cores = os.cpu_count() or 1
     with Index.open(folder) as index, ThreadPoolExecutor(cores) as pool:
-        return sum(pool.map(lambda seed: ask(index, seed), range(cores))) / seconds
+        before = time.process_time()
+        count = sum(pool.map(lambda seed: ask(index, seed), range(cores)))
+    return {
+        "in_process_per_second": count / seconds,
+        "in_process_core_ms": 1000 * (time.process_time() - before) / count,
+    }
 
 
 def closed(address: str, callers: int, seconds: float) -> dict[str, Any]:
@@ -225,14 +237,18 @@ def main() -> None:
             "seconds": asked.seconds,
             "load": os.getloadavg()[0],
         }
-        found["in_process_per_second"] = in_process(folder, asked.seconds)
+        found |= in_process(folder, asked.seconds)
         running, address = server(folder)
         try:
             found["overhead"] = overhead(folder, address, 300)
             print(found["overhead"], flush=True)
             found["callers"] = []
             for count in CALLERS:
-                found["callers"].append(in_child("closed", address, count, asked.seconds))
+                before = used(running.pid)
+                row = in_child("closed", address, count, asked.seconds)
+                spent = used(running.pid) - before
+                row["server_core_ms"] = 1000 * spent / (row["per_second"] * asked.seconds)
+                found["callers"].append(row)
                 print(found["callers"][-1], flush=True)
             found["capacity"] = max(row["per_second"] for row in found["callers"])
             found["share_of_in_process"] = found["capacity"] / found["in_process_per_second"]

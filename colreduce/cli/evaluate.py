@@ -89,7 +89,7 @@ from colreduce.cli.standings import show_evaluation
     type=click.IntRange(min=1),
     default=32,
     show_default=True,
-    help="Texts encoded at a time.",
+    help="Texts encoded at a time; a CPU takes 8 at most.",
 )
 @shared
 def evaluate(

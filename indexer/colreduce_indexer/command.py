@@ -54,7 +54,7 @@ def source_options(function: F) -> F:
                 type=click.IntRange(min=1),
                 default=32,
                 show_default=True,
-                help="Texts encoded at a time.",
+                help="Texts encoded at a time; a CPU takes 8 at most.",
             ),
             click.option(
                 "--memory",
