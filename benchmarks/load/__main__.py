@@ -14,8 +14,8 @@ of 128 numbers, ten hits. Three things are measured in one run:
 
 With few documents a search is short, and what the service adds weighs much; with many it is the
 other way round. Of callers who ask again it is also measured what a search costs the server alone,
-in milliseconds of a core: that is what would hold if callers had cores of their own. Results stand in ``benchmarks/results/load.json``, the picture in ``load.png``;
-``--out`` names others.
+in milliseconds of a core: that is what would hold if callers had cores of their own. Results
+stand in ``benchmarks/results/load.json``, the picture in ``load.png``; ``--out`` names others.
 """
 
 from __future__ import annotations

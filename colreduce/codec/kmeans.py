@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from colreduce.codec.threads import one_thread
+from colreduce.threads import one_thread
 
 # Products held at a time while points look for their centroid: 1 MB, which stays in the cache.
 BLOCK_PRODUCTS = 1 << 18

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from colreduce.candidates.base import Found
 from colreduce.evaluate.embeddings import Embeddings, Progress, silent
 from colreduce.evaluate.levels import document_levels, level_names, query_levels, repeats
+from colreduce.evaluate.rough import best_scores
 from colreduce.evaluate.scoring import Followed, TopRows, Wanted, score_all
 from colreduce.pipeline import Passed, Pipeline
 from colreduce.ragged import Ragged
@@ -81,6 +82,8 @@ class StageRanker:
         self._tops = [TopRows(len(queries), depth) for _ in self._names]
         self._wanted = None if candidates is None else Wanted(candidates)
         self._followed = Followed(len(self._names), len(queries), follow)
+        # Of exact search only the best are wanted, unless its scores are those of the codec, too.
+        self._best_suffice = follow <= depth and not (self._wanted and self._repeats[1])
 
     @property
     def done(self) -> bool:
@@ -92,6 +95,11 @@ class StageRanker:
 
         hidden  pairs of a query and a place in the batch whose document that query must not find
         """
+        away = np.array(list(hidden), dtype=np.int64).reshape(-1, 2)
+
+        def hide(scores: NDArray[np.float32]) -> None:
+            scores[away[:, 0], away[:, 1]] = -np.inf
+
         levels: list[NDArray[np.float32]] = []
         last = len(self._names) - 1
         for number, level in enumerate(document_levels(self._pipeline, passed, self._asked)):
@@ -100,10 +108,13 @@ class StageRanker:
                 continue
             if levels and self._repeats[number]:
                 scores = levels[-1]
+            elif number == 0 and self._best_suffice:
+                assert level.tokens is not None
+                least, depth = self._tops[0].least, self._tops[0].depth
+                scores = best_scores(level.queries, level.tokens, level.lengths, least, depth, hide)
             else:
                 scores = score_all(level.queries, level.lengths, level.products)
-                for query, place in hidden:
-                    scores[query, place] = -np.inf
+                hide(scores)
             levels.append(scores)
             if not self._known[number]:
                 self._tops[number].add(start, scores)

@@ -24,11 +24,12 @@ EXACT = "exact"
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Queries and a batch of documents after one stage."""
+    """Queries and a batch of documents after one stage; ``tokens`` where they are plain vectors."""
 
     queries: Ragged
     lengths: NDArray[np.int64]
     products: Products
+    tokens: Tensor | None = None
 
 
 def level_names(recipe: Recipe) -> list[tuple[str, str]]:
@@ -74,4 +75,4 @@ def document_levels(pipeline: Pipeline, passed: Passed, asked: list[Ragged]) -> 
 
 
 def _dense(queries: Ragged, batch: Ragged) -> Level:
-    return Level(queries, batch.lengths.cpu().numpy(), dense(batch.tokens))
+    return Level(queries, batch.lengths.cpu().numpy(), dense(batch.tokens), batch.tokens)

@@ -77,16 +77,25 @@ class TopRows:
     """The best rows of each query over all blocks seen; of equal scores the earlier row."""
 
     def __init__(self, queries: int, depth: int) -> None:
-        self._depth = depth
+        self.depth = depth
         self._rows = np.empty((queries, 0), dtype=np.int64)
         self._scores = np.empty((queries, 0), dtype=np.float32)
+
+    @property
+    def least(self) -> NDArray[np.float32]:
+        """Return what a score must reach to be among the best: [queries]."""
+        count = self._scores.shape[1]
+        if count < self.depth:
+            return np.full(len(self._scores), -np.inf, dtype=np.float32)
+        cut = count - self.depth
+        return np.asarray(np.partition(self._scores, cut, axis=1)[:, cut])
 
     def add(self, start: int, scores: NDArray[np.float32]) -> None:
         """Take in the scores [queries, n] of the rows from ``start`` on."""
         rows = np.arange(start, start + scores.shape[1], dtype=np.int64)
         self._rows = np.hstack([self._rows, np.broadcast_to(rows, scores.shape)])
         self._scores = np.hstack([self._scores, scores])
-        if self._rows.shape[1] > 4 * self._depth:
+        if self._rows.shape[1] > 4 * self.depth:
             self._prune()
 
     def finish(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -95,7 +104,7 @@ class TopRows:
         return self._rows, self._scores
 
     def _prune(self) -> None:
-        best = np.argsort(-self._scores, axis=1, kind="stable")[:, : self._depth]
+        best = np.argsort(-self._scores, axis=1, kind="stable")[:, : self.depth]
         self._rows = np.take_along_axis(self._rows, best, axis=1)
         self._scores = np.take_along_axis(self._scores, best, axis=1)
 

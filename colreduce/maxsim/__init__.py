@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.device import has_triton
@@ -124,6 +125,17 @@ def segment_max(similarities: Tensor, lengths: Tensor) -> Tensor:
         best = similarities.new_full((queries, documents), -torch.inf)
         return best.scatter_reduce_(1, owner.expand(queries, -1), similarities, "amax")
     return _ragged_max(similarities, lengths)
+
+
+def bfloat16_runs_max(rows: Tensor, lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the largest value per column of each document's rows, on CPU: [n, q].
+
+    rows [t, q]  bfloat16, contiguous; it takes what `has_numba` speaks of
+    """
+    best = rows.new_empty(len(lengths), rows.shape[1])
+    bits = rows.view(torch.int16).numpy(), best.view(torch.int16).numpy()
+    _kernels().row_runs_max_bfloat16(bits[0], np.cumsum(lengths), bits[1])
+    return np.asarray(best.float().numpy())
 
 
 def _ragged_max(similarities: Tensor, lengths: Tensor) -> Tensor:

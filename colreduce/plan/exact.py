@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
 from colreduce.evaluate.progress import Progress
-from colreduce.evaluate.scoring import TopRows, dense, score_all
+from colreduce.evaluate.rough import best_scores
+from colreduce.evaluate.scoring import TopRows
 from colreduce.plan.task import NONE, Task
 
 BLOCK_TOKENS = 1 << 17
@@ -20,8 +23,9 @@ def exact_best(task: Task, depth: int, progress: Progress) -> NDArray[np.int64]:
     documents, top = task.documents, TopRows(len(task), min(depth + 1, len(task.documents)))
     for start, block in documents.blocks(BLOCK_TOKENS):
         progress("exact", start, len(documents))
-        scores = score_all(task.queries, block.lengths.numpy(), dense(block.tokens))
-        hide(scores, task.hidden, np.arange(start, start + len(block)))
+        here = partial(hide, hidden=task.hidden, rows=np.arange(start, start + len(block)))
+        lengths, least = block.lengths.numpy(), top.least
+        scores = best_scores(task.queries, block.tokens, lengths, least, top.depth, here)
         top.add(start, scores)
     progress("exact", len(documents), len(documents))
     rows, scores = top.finish()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.ragged import Ragged
-from colreduce.reduce.native import side_by_side
+from colreduce.threads import side_by_side
 
 # Numbers of work space that a bucket may take: in cache on a CPU, enough to fill an accelerator.
 CPU_ROOM = 1 << 20
@@ -74,7 +74,7 @@ def each_bucket(
     """Do ``work`` for every bucket; on the CPU several at a time, so it may share nothing."""
     planned = _planned(batch, sizes, square)
     if batch.device.type == "cpu":
-        side_by_side(list(planned), lambda filled: work(filled()))
+        side_by_side(list(planned), lambda filled: work(filled()), "reduce")
     else:
         for filled in planned:
             work(filled())

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from colreduce.reduce.buckets import Bucket
-from colreduce.reduce.native import compiled, share_out
+from colreduce.reduce.native import compiled
 from colreduce.reduce.whole import LONGEST, multiply, on_grid, quickest_type
+from colreduce.threads import share_out
 
 # Below every product, for what must not be chosen.
 NEVER = -(2.0**25)

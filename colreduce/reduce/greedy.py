@@ -20,8 +20,9 @@ from torch import Tensor
 from colreduce.device import has_triton
 from colreduce.ragged import Ragged
 from colreduce.reduce.buckets import Bucket, each_bucket, scatter
-from colreduce.reduce.native import compiled, share_out
+from colreduce.reduce.native import compiled
 from colreduce.reduce.whole import Room, whole_products, whole_weights
+from colreduce.threads import share_out
 
 NEVER = -1
 

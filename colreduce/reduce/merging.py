@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from colreduce.ragged import Ragged
-from colreduce.reduce.native import compiled, share_out
+from colreduce.reduce.native import compiled
+from colreduce.threads import share_out
 
 PRUNED = -1
 

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from colreduce.ragged import Ragged
 from colreduce.reduce.buckets import Bucket, each_bucket, scatter
-from colreduce.reduce.native import compiled, share_out
+from colreduce.reduce.native import compiled
 from colreduce.reduce.whole import Room, whole_products
+from colreduce.threads import share_out
 
 LINKAGES = ("ward", "average", "complete", "single")
 

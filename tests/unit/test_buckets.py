@@ -8,7 +8,7 @@ import torch
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
 from colreduce.reduce.buckets import buckets, padded, scatter
-from colreduce.reduce.native import side_by_side
+from colreduce.threads import side_by_side
 
 
 def _batch(lengths: list[int], dim: int = 4) -> Ragged:
@@ -63,6 +63,7 @@ def test_work_is_shared_by_threads_in_which_torch_is_alone(two_threads):
             lambda item: seen.append(
                 (item, torch.get_num_threads(), torch.is_inference_mode_enabled())
             ),
+            "test",
         )
     assert sorted(seen) == [(item, 1, True) for item in range(1, 9)]
     assert torch.get_num_threads() == 2
@@ -74,7 +75,7 @@ def test_what_breaks_in_a_thread_is_told(two_threads):
             raise ValueError("item 3")
 
     with pytest.raises(ValueError, match="item 3"):
-        side_by_side(range(1, 9), work)
+        side_by_side(range(1, 9), work, "test")
 
 
 @pytest.mark.parametrize("line", ["ward(factor=4)", "cover(factor=4)", "kmeans(factor=4)"])
