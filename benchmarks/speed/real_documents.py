@@ -6,8 +6,10 @@
 The documents of SciFact, NFCorpus and MedQuAD are one JSONL file, mixed. The command `colreduce
 index` builds an index of them with the recipe ``balanced``, in a process of its own whose memory is
 asked of the system when it has ended. What the model takes by itself is the memory of a process
-that only encodes: one document in twenty, before the build and after it. Beside its documents a
-second stand those of the whole build, from the start of the command to its end.
+that only encodes one document in twenty. That is done before the build, after it, and four times
+during it, while the build is stopped: a machine that is shared is not equally fast all the time.
+Beside those documents a second stand those of the whole build, from the start of the command to its
+end, without the stops.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ import gzip
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -31,6 +35,7 @@ from colreduce.evaluate.beir import BeirFolder
 
 RECIPE, MEMORY = "balanced", "1.5GB"
 EVERY = 20  # one document in so many is encoded to know the encoder's own rate
+PAUSE = 160.0  # seconds of a build between two looks at the encoder alone
 GOALS = {"share_beyond_encoding": 0.15, "bytes_beyond_model": 1.5e9}
 
 
@@ -47,13 +52,28 @@ def documents() -> Iterator[dict[str, str]]:
 
 def in_child(command: list[str]) -> tuple[float, int]:
     """Run a command; return its seconds and the most memory that it held, in bytes."""
-    started = perf_counter()
-    child = subprocess.Popen(command, cwd=common.ROOT)
-    _, status, used = os.wait4(child.pid, 0)
+    return with_looks(command, lambda: None)
+
+
+def with_looks(command: list[str], look: Callable[[], None]) -> tuple[float, int]:
+    """Run a command, stop it now and then to have a look; return its own seconds and its memory."""
+    child, running, began = subprocess.Popen(command, cwd=common.ROOT), 0.0, perf_counter()
+    while True:
+        done, status, used = os.wait4(child.pid, os.WNOHANG)
+        now = perf_counter()
+        if done:
+            break
+        if now - began > PAUSE:
+            child.send_signal(signal.SIGSTOP)
+            running += now - began
+            look()
+            child.send_signal(signal.SIGCONT)
+            began = perf_counter()
+        time.sleep(0.02)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"{command} failed")
-    return perf_counter() - started, used.ru_maxrss << 10
+    return running + now - began, used.ru_maxrss << 10
 
 
 def encode(file: Path) -> float:
@@ -82,14 +102,14 @@ def measure(folder: Path, limit: int | None, ledger: bool) -> dict[str, Any]:
     random.Random(0).shuffle(mixed)
     mixed = mixed[:limit]
     file.write_text("".join(json.dumps(one) + "\n" for one in mixed), encoding="utf-8")
-    before = encoding(file, told)
+    looks = [encoding(file, told)]
     command = [str(Path(sys.executable).with_name("colreduce")), "index", str(file)]
     command += ["--out", str(folder / "idx")]
     command += ["--encoder", common.encoder_folder(), "--recipe", RECIPE, "--memory", MEMORY]
     command += ["--ledger" if ledger else "--no-ledger"]
-    seconds, memory = in_child(command)
-    after = encoding(file, told)
-    alone = (before["documents_per_s"] + after["documents_per_s"]) / 2
+    seconds, memory = with_looks(command, lambda: looks.append(encoding(file, told)))
+    looks.append(encoding(file, told))
+    alone = sum(one["documents_per_s"] for one in looks) / len(looks)
     rate = len(mixed) / seconds
     return {
         "machine": common.machine(),
@@ -99,12 +119,12 @@ def measure(folder: Path, limit: int | None, ledger: bool) -> dict[str, Any]:
         "ledger": ledger,
         "documents": len(mixed),
         "text_bytes": sum(len(one["text"].encode()) for one in mixed),
-        "encoder_alone": [before, after],
+        "encoder_alone": looks,
         "seconds": seconds,
         "documents_per_s": rate,
         "share_beyond_encoding": alone / rate - 1,
         "memory": memory,
-        "bytes_beyond_model": memory - max(before["memory"], after["memory"]),
+        "bytes_beyond_model": memory - max(one["memory"] for one in looks),
     }
 
 

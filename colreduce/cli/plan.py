@@ -46,6 +46,12 @@ if TYPE_CHECKING:
     help="Write the recipe, with the reasons as comments.",
 )
 @click.option(
+    "--report",
+    metavar="FILE.html",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the plan as one HTML file that needs nothing else.",
+)
+@click.option(
     "--split",
     default="test",
     show_default=True,
@@ -85,6 +91,7 @@ def plan(
     source: Path,
     encoder: str | None,
     out: Path | None,
+    report: Path | None,
     split: str,
     no_cache: bool,
     **options: Any,
@@ -101,7 +108,7 @@ def plan(
     Examples:
       colreduce plan scifact/ --encoder MODEL --keep 0.99 --out recipe.toml
       colreduce plan docs.jsonl --encoder MODEL --max-bytes-per-doc 1500
-      colreduce plan scifact/ --encoder MODEL --keep 0.98 --max-ms 20
+      colreduce plan scifact/ --encoder MODEL --keep 0.98 --max-ms 20 --report plan.html
       colreduce plan vectors.npz --encoder none --keep 0.95
     """
     none = encoder is None or encoder == "none"
@@ -125,6 +132,10 @@ def plan(
     if out is not None:
         _write(found, out)
         shared.screen.remark(f"the recipe is in {out}")
+    if report is not None:
+        from colreduce.plan.report import write_plan
+
+        shared.screen.remark(f"the report is in {write_plan(found, report)}")
     if shared.screen.as_json:
         shared.screen.document(found.to_dict())
     else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,12 +32,17 @@ from colreduce.plan.options import Halves, Option, halve, options
 from colreduce.plan.planner import plan_for
 from colreduce.plan.pool import make_pool
 from colreduce.plan.recipe_file import recipe_file
+from colreduce.plan.report import page, write_plan
+from colreduce.plan.result import Plan
 from colreduce.plan.search import Size
 from colreduce.plan.space import Arm, Space
 from colreduce.plan.target import Target
 from colreduce.plan.task import JUDGED, NONE, Task
+from colreduce.plan.words import expected
 from colreduce.ragged import Ragged
 from colreduce.recipe import Recipe
+from tests.chromium import chromium
+from tests.unit.test_report import CONTRAST
 
 DIM, DOCUMENTS, QUERIES = 24, 160, 40
 SMALL = (Size(12, 100, 60, 4, 4),)
@@ -347,3 +354,35 @@ def test_a_share_that_no_small_recipe_keeps_is_kept_by_a_larger_one(task: Task):
     assert found.settled.confirmed
     assert str(found.settled.option.recipe).startswith("int8 | ")  # all vectors, as encoded
     assert len(found.rounds) > len(SMALL) + 1
+
+
+@pytest.fixture(scope="module")
+def reported(task: Task) -> Plan:
+    """A plan of a collection with a hostile name, in which something was refused."""
+    hostile = replace(task, name="<script>window.hurt = 1</script> & co")
+    return plan_for(hostile, Target(keep=0.97), sizes=SMALL)
+
+
+def test_the_page_says_what_the_plan_says(reported: Plan):
+    text = html.unescape(re.sub(r"<[^>]+>", "", page(reported)))
+    assert str(reported.recipe) in text
+    assert expected(reported) in text
+    for one in [*reported.front(), *(refused.option for refused in reported.settled.refused)]:
+        assert str(one.recipe) in text
+    for refused in reported.settled.refused:
+        assert refused.reason in text
+    assert recipe_file(reported) in text
+    assert "<script" not in page(reported)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_browser_shows_the_page(reported: Plan, tmp_path: Path, dark: bool, width: int):
+    written = write_plan(reported, tmp_path / "plan.html")
+    with chromium() as browser:
+        browser.show(written, dark=dark, width=width)
+        assert browser.requests() == [written.resolve().as_uri()]
+        assert browser.complaints() == []
+        assert browser.value("document.querySelectorAll('svg').length") == 2
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.value(CONTRAST) == []

@@ -37,7 +37,7 @@ def page(found: Evaluation) -> str:
         "data-sets": ("Data set by data set", sections.collections(found)),
         "significance": ("Which differences are more than chance", sections.significance(found)),
         "queries": ("Queries that got worse", sections.worst(found)),
-        "machine": ("Machine and versions", sections.machine(found.machine, found)),
+        "machine": ("Machine and versions", sections.machine(found)),
         "terms": ("Terms", _terms(found)),
     }
     if not found.rows:

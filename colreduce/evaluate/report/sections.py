@@ -35,7 +35,7 @@ def trade_offs(found: Evaluation) -> Html:
         f"Quality against bytes{over}",
         lambda one: one.bytes_per_doc,
         axis="bytes a document",
-        write=_short_bytes,
+        write=short_bytes,
         source=text_bytes(found),
     )
     time = figure(
@@ -62,9 +62,9 @@ def _legend(made: Sequence[Point], found: Evaluation) -> Html:
         ["recipe", f">{first}", ">of exact", ">bytes/document", ">of raw", ">median search"],
         [
             (
-                [letter(one), " ", tag("code", one.system)],
+                [mark(one), " ", tag("code", one.system)],
                 f"{one.value:.3f}",
-                _share(one.share),
+                share(one.share),
                 amount(one.bytes_per_doc),
                 f"{one.bytes_per_doc / one.raw_bytes_per_doc:.1%}",
                 milliseconds(one.p50),
@@ -74,12 +74,12 @@ def _legend(made: Sequence[Point], found: Evaluation) -> Html:
     )
 
 
-def letter(point: Point) -> Html:
+def mark(point: Point) -> Html:
     """Return a recipe's letter as it stands in the pictures."""
     return tag("span", point.letter, class_="letter")
 
 
-def _short_bytes(count: float) -> str:
+def short_bytes(count: float) -> str:
     """Write the bytes of a tick: 500 B, 2 kB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
@@ -106,7 +106,7 @@ def collections(found: Evaluation) -> Html:
         columns += [">vectors/document", ">bytes/document", ">p50", ">p95", ">build"]
         lines: list[list[Part]] = []
         for row in (one for one in found.rows if one.dataset == name):
-            head = [letter(letters[row.recipe]), " ", tag("code", row.recipe)]
+            head = [mark(letters[row.recipe]), " ", tag("code", row.recipe)]
             lines.append([head, *_values(row, found.metrics), *_costs(row)])
         for run in (one for one in found.runs if one.dataset == name):
             kept = "" if run.agreement is None else f"{run.agreement:.1%}"
@@ -131,9 +131,10 @@ def _value(value: float, interval: Interval | None) -> Html:
     return joined(f"{value:.3f}", tag("br"), around)
 
 
-def _share(share: Interval) -> Html:
-    around = tag("span", f"{share.low:.1%} to {share.high:.1%}", class_="range")
-    return joined(f"{share.value:.1%}", tag("br"), around)
+def share(kept: Interval) -> Html:
+    """Write a share with its interval below."""
+    around = tag("span", f"{kept.low:.1%} to {kept.high:.1%}", class_="range")
+    return joined(f"{kept.value:.1%}", tag("br"), around)
 
 
 def _costs(row: Row) -> list[Part]:
@@ -157,7 +158,7 @@ def _averages(found: Evaluation) -> Html:
             (
                 tag("code", one.system),
                 *(f"{one.metrics[name]:.3f}" for name in names),
-                _share(one.relative_intervals[names[0]]) if one.relative_intervals else "",
+                share(one.relative_intervals[names[0]]) if one.relative_intervals else "",
                 amount(one.bytes_per_doc["total"]) if one.bytes_per_doc else "",
             )
             for one in found.averages
@@ -173,7 +174,7 @@ def ledgers(found: Evaluation) -> Html:
         if row.system == EXACT:
             continue
         parts += [
-            tag("h3", letter(letters[row.recipe]), " ", tag("code", row.recipe), " on ",
+            tag("h3", mark(letters[row.recipe]), " ", tag("code", row.recipe), " on ",
                 from_data(row.dataset)),
             waterfall(row.losses, first, row.dataset),
         ]  # fmt: skip
@@ -254,11 +255,11 @@ def _comparisons(found: Evaluation, metric: str) -> Html:
         baselines = {one.judged.name: one.baseline.name for one in found.contests}
         shown = [one for one in family if one.first == baselines[one.dataset]]
         note = f"; {len(family)} were made, those with the baseline are shown"
-    letters = {one.system: one.letter for one in points(found)}
+    letters = {one.system: one for one in points(found)}
 
     def system(name: str) -> Part:
-        mark = [tag("span", letters[name], class_="letter"), " "] if name in letters else []
-        return [mark, from_data(name)]
+        beside = [mark(letters[name]), " "] if name in letters else []
+        return [beside, from_data(name)]
 
     return table(
         f"Differences by {metric}, query by query{note}",
@@ -307,8 +308,8 @@ def worst(found: Evaluation) -> Html:
     for one in found.worst:
         if (one.dataset, one.system) != seen:
             seen = (one.dataset, one.system)
-            mark = [letter(letters[one.system]), " "] if one.system in letters else []
-            parts.append(tag("h3", mark, from_data(one.system), " on ", from_data(one.dataset)))
+            beside = [mark(letters[one.system]), " "] if one.system in letters else []
+            parts.append(tag("h3", beside, from_data(one.system), " on ", from_data(one.dataset)))
         parts.append(_query(one))
     return joined(parts)
 
@@ -362,8 +363,15 @@ def _ranks(moved: Moved) -> tuple[str, str]:
     return before, after
 
 
-def machine(about: Mapping[str, Any], found: Evaluation) -> Html:
-    """Show what measured all this."""
+def machine(found: Evaluation) -> Html:
+    """Show what measured all this, and when."""
+    when = sorted({row.measured for row in found.rows if row.measured})
+    measured = " to ".join(dict.fromkeys((when[0], when[-1]))) if when else None
+    return machine_table(found.machine, found.seed, measured)
+
+
+def machine_table(about: Mapping[str, Any], seed: int, measured: str | None = None) -> Html:
+    """Return what is known of a machine."""
     memory = about.get("memory_bytes")
     facts = {
         "processor": about.get("processor"),
@@ -374,10 +382,8 @@ def machine(about: Mapping[str, Any], found: Evaluation) -> Html:
         "system": about.get("system"),
         "Python": about.get("python"),
         **about.get("versions", {}),
-        "seed": found.seed,
+        "seed": seed,
+        "measured": measured,
     }
     rows = [(name, str(value)) for name, value in facts.items() if value is not None]
-    when = sorted({row.measured for row in found.rows if row.measured})
-    if when:
-        rows.append(("measured", when[0] if len(when) == 1 else f"{when[0]} to {when[-1]}"))
     return table("Machine and versions", ["what", "value"], rows)
