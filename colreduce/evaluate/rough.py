@@ -25,7 +25,7 @@ WIDE = 256
 
 # What rounding to bfloat16 changes at most, as a share of the rounded number.
 ROUNDING = 1 / 255
-# The same for a step of the sum over a vector's numbers, which is made in float32; twice.
+# The same, and more, for each step of sums over a vector's numbers and over a query's vectors.
 STEP = 2.0**-22
 
 Hide = Callable[[NDArray[np.float32]], None]
@@ -112,7 +112,8 @@ def roughly(
     error = of_queries(torch.linalg.vector_norm(queries.tokens - asked.float(), dim=1).numpy())
     longest = np.maximum.reduceat(sizes, offsets[:-1])
     worst = np.maximum.reduceat(errors, offsets[:-1])
-    summed = STEP * tokens.shape[1] * (size + error)[:, None] * longest
+    steps = tokens.shape[1] + queries.lengths.numpy()
+    summed = STEP * (steps * (size + error))[:, None] * longest
     off = error[:, None] * longest + size[:, None] * worst + summed
     return of_queries(best.T), off + ROUNDING * of_queries(np.abs(best.T))
 
