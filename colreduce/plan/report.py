@@ -122,7 +122,7 @@ def _trade_offs(found: Plan, shown: list[Option]) -> Html:
     note = (
         "A is the choice. Shares are those of the queries that choose, with 95 % intervals; the "
         "choice itself is judged by the held-back ones, above. Bytes and times are estimates from "
-        "measured parts, but for the choice, whose index was built. Believed is the share that "
+        "measured parts; those above are of the index that was built. Believed is the share that "
         "recipes are compared by: it trusts agreement with exact search more the fewer queries "
         "there are."
     )

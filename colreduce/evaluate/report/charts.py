@@ -10,7 +10,7 @@ from colreduce.evaluate.report.points import Point, front
 from colreduce.pages.markup import Html, Part, tag
 
 WIDTH, HEIGHT = 560, 340
-LEFT, RIGHT, TOP, BOTTOM = 58, 16, 18, 50
+LEFT, RIGHT, TOP, BOTTOM = 58, 16, 28, 50
 
 # Where the letter may stand beside its dot, the best place first: shift to the right, and down.
 PLACES = ((0, -12), (14, 4), (0, 22), (-14, 4), (13, -10), (-13, -10), (13, 18), (-13, 18))
