@@ -111,8 +111,7 @@ Made by `python -m benchmarks.quality.plan`. Kept is the share of exact search's
 states it, by its held-back queries, and in truth, by queries that the plan never saw, with its
 interval at 95 %. Bytes are those of a document in the whole index,
 beside those of its text. Seconds are those of planning with vectors
-that are known, on two cores that other programs used at the same time; behind them the seconds of
-processor that it took.
+that are known, on two cores; behind them the seconds of processor that it took.
 
 | data set | plan on | wanted | recipe | promised | confirmed | truth | covered | bytes | text | s |
 |---|---|---|---|---|---|---|---|---|---|---|
