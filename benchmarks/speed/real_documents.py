@@ -6,10 +6,10 @@
 The documents of SciFact, NFCorpus and MedQuAD are one JSONL file, mixed. The command `colreduce
 index` builds an index of them with the recipe ``balanced``, in a process of its own whose memory is
 asked of the system when it has ended. What the model takes by itself is the memory of a process
-that only encodes one document in twenty. That is done before the build, after it, and every 160 seconds
-of it, while the build is stopped: a machine that is shared is not equally fast all the time.
-Beside those documents a second stand those of the whole build, from the start of the command to its
-end, without the stops.
+that only encodes one document in twenty. That is done before the build, after it, and every 160
+seconds of it, while the build is stopped: a machine that is shared is not equally fast all the
+time. Beside those documents a second stand those of the whole build, from the start of the command
+to its end, without the stops.
 """
 
 from __future__ import annotations
