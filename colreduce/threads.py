@@ -50,11 +50,10 @@ def share_out(count: int, run: Callable[[int, int], None]) -> None:
 def side_by_side(items: Sequence[Item], work: Callable[[Item], None], name: str) -> None:
     """Do ``work`` for every item, on the CPU, in as many threads as torch may use.
 
-    name  whose threads these are: work of one name waits for no other's
-
-    In each of them torch computes alone. Threads of torch's own, shared by the steps of one item
-    after the other, keep a core busy with waiting for the next step, while native code between two
-    steps wants it: two threads were then slower than one.
+    ``name`` says whose threads these are: work of one name waits for no other's. In each of them
+    torch computes alone. Threads of torch's own, shared by the steps of one item after the other,
+    keep a core busy with waiting for the next step, while native code between two steps wants it:
+    two threads were then slower than one.
     """
     workers = min(torch.get_num_threads(), len(items))
     if workers < 2:

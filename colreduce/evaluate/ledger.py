@@ -83,7 +83,7 @@ class StageRanker:
         self._wanted = None if candidates is None else Wanted(candidates)
         self._followed = Followed(len(self._names), len(queries), follow)
         # Of exact search only the best are wanted, unless its scores are those of the codec, too.
-        self._best_suffice = follow <= depth and not (self._wanted and self._repeats[1])
+        self._best_suffice = follow <= depth and not (candidates is not None and self._repeats[1])
 
     @property
     def done(self) -> bool:

@@ -38,28 +38,19 @@ def best_scores(
     least: NDArray[np.float32],
     depth: int,
     hide: Hide = lambda scores: None,
+    *,
+    roughly_first: bool | None = None,
 ) -> NDArray[np.float32]:
     """Score every query against documents [t, d]: [queries, n], exactly or -inf.
 
-    least  [queries]  what a score must reach to be among the best ``depth`` of all documents
-    hide   writes -inf in the place of documents that a query must not find
+    least          [queries]  what a score must reach to be among the best ``depth`` of all
+    hide           writes -inf in the place of documents that a query must not find
+    roughly_first  leave out those that cannot be among the best; None for where that is quicker
     """
-    if not _pays(tokens):
+    if not (_pays(tokens) if roughly_first is None else roughly_first):
         scores = score_all(queries, lengths, dense(tokens))
         hide(scores)
         return scores
-    return roughly_first(queries, tokens, lengths, least, depth, hide)
-
-
-def roughly_first(
-    queries: Ragged,
-    tokens: Tensor,
-    lengths: NDArray[np.int64],
-    least: NDArray[np.float32],
-    depth: int,
-    hide: Hide = lambda scores: None,
-) -> NDArray[np.float32]:
-    """Do what `best_scores` does, by rough scores first."""
     parts = [
         roughly(queries.take(slice(first, last)), tokens, lengths)
         for first, last in runs(queries.lengths.numpy(), QUERY_VECTORS)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from colreduce.pages.markup import Html, Part, tag
+from colreduce.pages.markup import Html, Part, joined, tag
 from colreduce.pages.style import STYLE
 
 # The browser itself then keeps the page from asking for anything or running anything.
@@ -24,6 +25,33 @@ def page(title: str, *body: Part, style: str = "") -> str:
         tag("style", Html(STYLE + style)),
     )
     return f"<!doctype html>\n{tag('html', head, tag('body', *body), lang='en')}\n"
+
+
+def report(
+    title: str, about: str, glance: Iterable[Part], parts: Mapping[str, tuple[str, Part]]
+) -> str:
+    """Return a page in sections, with what matters most in a box above them.
+
+    parts  of every section its title and its content, by the name that links use
+    """
+    links = [joined(tag("a", name, href=f"#{key}"), " ") for key, (name, _) in parts.items()]
+    return page(
+        title,
+        tag(
+            "header",
+            tag("h1", title),
+            tag("p", about, class_="quiet"),
+            tag("nav", links, aria_label="Sections"),
+        ),
+        tag(
+            "main",
+            tag("ul", [tag("li", one) for one in glance], class_="glance"),
+            [
+                tag("section", tag("h2", name, id=key), content)
+                for key, (name, content) in parts.items()
+            ],
+        ),
+    )
 
 
 def write(path: str | Path, content: str) -> Path:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from colreduce.evaluate.machine import machine
-from colreduce.evaluate.report.charts import trade_off
 from colreduce.evaluate.report.points import Point, front, letter
-from colreduce.evaluate.report.sections import machine_table, mark, share, short_bytes
+from colreduce.evaluate.report.sections import figures, machine_table, mark, share
 from colreduce.pages import page as pages
-from colreduce.pages.markup import Html, Part, from_data, joined, table, tag
+from colreduce.pages.markup import Html, Part, joined, table, tag
 from colreduce.plan.options import Option
 from colreduce.plan.recipe_file import recipe_file
 from colreduce.plan.result import Plan
@@ -39,30 +36,11 @@ def page(found: Plan) -> str:
     }
     if not found.settled.refused:
         del parts["refused"]
-    links = [joined(tag("a", title, href=f"#{key}"), " ") for key, (title, _) in parts.items()]
-    name = found.task.name
-    return pages.page(
-        f"Plan: {name}",
-        tag(
-            "header",
-            tag("h1", "Plan: ", from_data(name)),
-            tag(
-                "p",
-                f"{len(found.task.documents):,} documents, {queries_in_words(found)}; wanted: "
-                f"{found.target}",
-                class_="quiet",
-            ),
-            tag("nav", links, aria_label="Sections"),
-        ),
-        tag(
-            "main",
-            tag("ul", [tag("li", one) for one in _glance(found)], class_="glance"),
-            [
-                tag("section", tag("h2", title, id=key), content)
-                for key, (title, content) in parts.items()
-            ],
-        ),
+    about = (
+        f"{len(found.task.documents):,} documents, {queries_in_words(found)}; wanted: "
+        f"{found.target}"
     )
+    return pages.report(f"Plan: {found.task.name}", about, _glance(found), parts)
 
 
 def _glance(found: Plan) -> list[Part]:
@@ -105,20 +83,6 @@ def _trade_offs(found: Plan, shown: list[Option]) -> Html:
         for number, one in enumerate(shown)
     ]
 
-    def figure(title: str, cost: Callable[[Point], float], **more: Any) -> Html:
-        drawn = trade_off(made, cost, title=title, metric=found.metric, **more)
-        return tag("figure", tag("div", drawn, class_="scroll"), tag("figcaption", title, "."))
-
-    size = figure(
-        "Quality against bytes",
-        lambda one: one.bytes_per_doc,
-        axis="bytes a document",
-        write=short_bytes,
-        source=found.text_bytes_per_doc,
-    )
-    time = figure(
-        "Quality against time", lambda one: one.p50, axis="median search", write=milliseconds
-    )
     note = (
         "A is the choice. Shares are those of the queries that choose, with 95 % intervals; the "
         "choice itself is judged by the held-back ones, above. Bytes and times are estimates from "
@@ -127,7 +91,7 @@ def _trade_offs(found: Plan, shown: list[Option]) -> Html:
         "there are."
     )
     return joined(
-        tag("div", size, time, class_="figures"),
+        figures(made, found.metric, found.text_bytes_per_doc),
         tag("p", note, class_="quiet"),
         table(
             "Recipes that no other beats, and those that were chosen or refused",

@@ -2,7 +2,7 @@
 
 For what cannot be batched, or is far cheaper one document at a time on a CPU. The kernels
 (`colreduce.reduce.kernels`) are compiled by numba, which is optional: without it other ways to
-the same result are taken. They release the GIL, so `colreduce.threads` runs several at a time.
+the same result are taken. Kernels release the GIL, so `colreduce.threads` runs several at a time.
 """
 
 from __future__ import annotations

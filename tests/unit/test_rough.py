@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from colreduce.evaluate.rough import roughly, roughly_first
+from colreduce.evaluate.rough import best_scores, roughly
 from colreduce.evaluate.scoring import TopRows, dense, score_all
 from colreduce.ragged import Ragged
 
@@ -49,7 +49,9 @@ def test_the_best_are_found_whatever_the_blocks(cut):
     scored = 0
     for start in range(0, 60, cut):
         some = documents.take(slice(start, start + cut))
-        scores = roughly_first(queries, some.tokens, some.lengths.numpy(), found.least, DEPTH)
+        scores = best_scores(
+            queries, some.tokens, some.lengths.numpy(), found.least, DEPTH, roughly_first=True
+        )
         scored += int(np.isfinite(scores).sum())
         found.add(start, scores)
     for got, want in zip(found.finish(), wanted.finish(), strict=True):
@@ -67,7 +69,7 @@ def test_hidden_documents_take_nobodys_place():
 
     nothing = np.full(4, -np.inf, dtype=np.float32)
     lengths = documents.lengths.numpy()
-    scores = roughly_first(queries, documents.tokens, lengths, nothing, 3, hide)
+    scores = best_scores(queries, documents.tokens, lengths, nothing, 3, hide, roughly_first=True)
     hide(whole)
     rows = np.argsort(-scores, axis=1)[:, :3]
     np.testing.assert_array_equal(rows, np.argsort(-whole, axis=1)[:, :3])
@@ -78,7 +80,7 @@ def test_few_documents_are_all_scored():
     queries, documents = drawn(7, 3, 7), drawn(8, 4, 11)
     nothing = np.full(3, -np.inf, dtype=np.float32)
     lengths = documents.lengths.numpy()
-    scores = roughly_first(queries, documents.tokens, lengths, nothing, 10)
+    scores = best_scores(queries, documents.tokens, lengths, nothing, 10, roughly_first=True)
     np.testing.assert_allclose(
         scores, score_all(queries, lengths, dense(documents.tokens)), rtol=1e-5
     )

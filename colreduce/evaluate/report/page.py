@@ -8,7 +8,7 @@ from colreduce.evaluate.evaluation import Evaluation
 from colreduce.evaluate.report import sections
 from colreduce.evaluate.report.words import headlines, scope
 from colreduce.pages import page as pages
-from colreduce.pages.markup import Html, Part, joined, tag
+from colreduce.pages.markup import Html, tag
 
 WORDS = {
     "nDCG@10": "How well the first ten hits are ordered, by graded judgements: 1 is perfect.",
@@ -42,28 +42,7 @@ def page(found: Evaluation) -> str:
     }
     if not found.rows:
         del parts["trade-offs"], parts["stages"]
-    links = [tag("a", title, href=f"#{name}") for name, (title, _) in parts.items()]
-    return pages.page(
-        f"Evaluation: {names}",
-        tag(
-            "header",
-            tag("h1", "Evaluation: ", names),
-            tag("p", scope(found), class_="quiet"),
-            tag("nav", _spaced(links), aria_label="Sections"),
-        ),
-        tag(
-            "main",
-            tag("ul", [tag("li", one) for one in headlines(found)], class_="glance"),
-            [
-                tag("section", tag("h2", title, id=name), content)
-                for name, (title, content) in parts.items()
-            ],
-        ),
-    )
-
-
-def _spaced(parts: list[Html]) -> Part:
-    return [joined(part, " ") for part in parts]
+    return pages.report(f"Evaluation: {names}", scope(found), headlines(found), parts)
 
 
 def _terms(found: Evaluation) -> Html:

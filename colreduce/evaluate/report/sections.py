@@ -22,21 +22,33 @@ PAIRS = 15
 
 def trade_offs(found: Evaluation) -> Html:
     """Draw quality against bytes and against time, and list the recipes by their letters."""
-    made, first = points(found), found.metrics[0]
+    made = points(found)
     if not made:
         return joined(tag("p", "No recipe was measured, so there are no sizes and no times."))
-    over = _over(found)
+    note = (
+        "The steps join the recipes that no other beats on both. Thin upright lines are 95 % "
+        "intervals; the dashed line across is exact search."
+    )
+    return joined(
+        figures(made, found.metrics[0], text_bytes(found), _over(found)),
+        tag("p", note, class_="quiet"),
+        _legend(made, found),
+    )
+
+
+def figures(made: Sequence[Point], metric: str, text: float, over: str = "") -> Html:
+    """Draw quality against bytes, beside those of the text where they are known, and time."""
 
     def figure(title: str, cost: Callable[[Point], float], **more: Any) -> Html:
-        drawn = trade_off(made, cost, title=title, metric=first, **more)
+        drawn = trade_off(made, cost, title=title, metric=metric, **more)
         return tag("figure", tag("div", drawn, class_="scroll"), tag("figcaption", title, "."))
 
     size = figure(
         f"Quality against bytes{over}",
         lambda one: one.bytes_per_doc,
         axis="bytes a document",
-        write=short_bytes,
-        source=text_bytes(found),
+        write=_short_bytes,
+        source=text,
     )
     time = figure(
         f"Quality against time{over}",
@@ -44,15 +56,7 @@ def trade_offs(found: Evaluation) -> Html:
         axis="median search",
         write=milliseconds,
     )
-    note = (
-        "The steps join the recipes that no other beats on both. Thin upright lines are 95 % "
-        "intervals; the dashed line across is exact search."
-    )
-    return joined(
-        tag("div", size, time, class_="figures"),
-        tag("p", note, class_="quiet"),
-        _legend(made, found),
-    )
+    return tag("div", size, time, class_="figures")
 
 
 def _legend(made: Sequence[Point], found: Evaluation) -> Html:
@@ -79,7 +83,7 @@ def mark(point: Point) -> Html:
     return tag("span", point.letter, class_="letter")
 
 
-def short_bytes(count: float) -> str:
+def _short_bytes(count: float) -> str:
     """Write the bytes of a tick: 500 B, 2 kB."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
