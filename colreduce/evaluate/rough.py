@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.evaluate.scoring import BLOCK_SIMILARITIES, QUERY_VECTORS, dense, score_all
-from colreduce.maxsim import bfloat16_runs_max, has_numba
+from colreduce.maxsim import bfloat16_runs_max
+from colreduce.native import has_numba
 from colreduce.ragged import Ragged, runs
 
 # Narrower vectors are multiplied so quickly that there is nothing to gain.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import chain
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from colreduce.index.resident import Resident
 from colreduce.index.stored import WHOLE, Block, Stored, joined, whole_codec
 from colreduce.maxsim import segment_max
 from colreduce.pipeline import Pipeline
+from colreduce.rerank.base import Scorer
 from colreduce.rerank.none import Unranked
 from colreduce.results import Hit
 from colreduce.store import Segment, Snapshot
@@ -36,7 +38,9 @@ class OpenSegment:
     def __init__(self, segment: Segment, pipeline: Pipeline) -> None:
         self.segment = segment
         self.pipeline = pipeline
-        self.stored = Stored(segment.arrays, CODES, segment.arrays[LENGTHS])
+        self.stored = Stored(
+            segment.arrays, CODES, segment.arrays[LENGTHS], pipeline.recipe.codec
+        )
         self.lengths = self.stored.lengths
         self.resident = Resident(pipeline, self.stored.codes, self.stored.lengths)
         self.searchers: dict[str, Searcher] = {
@@ -48,7 +52,9 @@ class OpenSegment:
     @cached_property
     def whole(self) -> Stored:
         """Return the vectors before any reducer; an index that keeps none never asks for them."""
-        return Stored(self.segment.arrays, WHOLE, self.segment.arrays[ORIGINAL])
+        codec = whole_codec(self.pipeline.recipe)
+        assert codec is not None, "the recipe keeps no such vectors"
+        return Stored(self.segment.arrays, WHOLE, self.segment.arrays[ORIGINAL], codec)
 
     @cached_property
     def columns(self) -> Columns:
@@ -63,6 +69,23 @@ class OpenSegment:
     def blocks(self, rows: NDArray[np.int64]) -> Iterator[Block]:
         """Yield the stored vectors of ``rows`` and their lengths, some documents at a time."""
         return self.stored.blocks(rows)
+
+    def scores(
+        self, query: Tensor, rows: NDArray[np.int64], check: Callable[[], None]
+    ) -> NDArray[np.float32] | None:
+        """Return the scores of ``rows`` over the stored vectors; None for block by block."""
+        moved = self.resident.score(query, rows, check)
+        if moved is not None:
+            return moved
+        numbers = self.stored.numbers
+        return None if numbers is None else numbers.scores(query, rows, check)
+
+    def whole_scores(
+        self, query: Tensor, rows: NDArray[np.int64], check: Callable[[], None]
+    ) -> NDArray[np.float32] | None:
+        """Do the same over the vectors before any reducer."""
+        numbers = self.whole.numbers
+        return None if numbers is None else numbers.scores(query, rows, check)
 
 
 @dataclass(slots=True)
@@ -235,52 +258,61 @@ class View:
         query: Tensor,
         rows: NDArray[np.int64],
         check: Callable[[], None] = lambda: None,
-    ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    ) -> Scorer:
         """Return a function that scores some of ``rows``, chosen by position.
 
         ``check`` is called before every block, and raises when nobody waits for the scores.
         """
-
-        def score(positions: NDArray[np.int64]) -> NDArray[np.float32]:
-            wanted = rows[positions]
-            order = np.argsort(wanted, kind="stable")
-            scores = np.empty(len(wanted), dtype=np.float32)
-            here: list[tuple[OpenSegment, NDArray[np.int64]]] = []
-            places = [np.empty(0, np.int64)]
-            for segment, inside, part in self._parted(wanted[order]):
-                moved = segment.resident.score(query, inside, check)
-                if moved is None:
-                    here.append((segment, inside))
-                    places.append(order[part])
-                else:
-                    scores[order[part]] = moved
-            blocks = (part for one, some in here for part in one.blocks(some))
-            found = _scored(blocks, partial(self.pipeline.similarities, query), check)
-            scores[np.concatenate(places)] = found
-            return scores
-
-        return score
+        return self._scorer(
+            rows,
+            lambda segment, some: segment.scores(query, some, check),
+            lambda segment, some: segment.blocks(some),
+            lambda blocks: _scored(blocks, partial(self.pipeline.similarities, query), check),
+        )
 
     def whole_scorer(
         self,
         query: Tensor,
         rows: NDArray[np.int64],
         check: Callable[[], None] = lambda: None,
-    ) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+    ) -> Scorer:
         """Return what `scorer` does, for scores over the vectors before any reducer."""
         codec = whole_codec(self.pipeline.recipe)
         assert codec is not None, "the recipe keeps no such vectors"
+        return self._scorer(
+            rows,
+            lambda segment, some: segment.whole_scores(query, some, check),
+            lambda segment, some: segment.whole.blocks(some),
+            lambda blocks: _scored(blocks, partial(codec.similarities, query, state={}), check),
+        )
 
-        def products(codes: Codes) -> Tensor:
-            return codec.similarities(query, codes, {})
+    def _scorer(
+        self,
+        rows: NDArray[np.int64],
+        at_once: Callable[[OpenSegment, NDArray[np.int64]], NDArray[np.float32] | None],
+        blocks: Callable[[OpenSegment, NDArray[np.int64]], Iterator[Block]],
+        in_blocks: Callable[[Iterator[Block]], NDArray[np.float32]],
+    ) -> Scorer:
+        """Return a function that scores a segment's rows at once where that can be done.
+
+        The others' blocks are scored together, whatever segments they are from.
+        """
 
         def score(positions: NDArray[np.int64]) -> NDArray[np.float32]:
             wanted = rows[positions]
             order = np.argsort(wanted, kind="stable")
-            parts = self._parted(wanted[order])
-            blocks = (block for one, some, _ in parts for block in one.whole.blocks(some))
             scores = np.empty(len(wanted), dtype=np.float32)
-            scores[order] = _scored(blocks, products, check)
+            rest: list[Iterator[Block]] = []
+            places: list[NDArray[np.int64]] = []
+            for segment, inside, part in self._parted(wanted[order]):
+                found = at_once(segment, inside)
+                if found is None:
+                    rest.append(blocks(segment, inside))
+                    places.append(order[part])
+                else:
+                    scores[order[part]] = found
+            if rest:
+                scores[np.concatenate(places)] = in_blocks(chain.from_iterable(rest))
             return scores
 
         return score

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from colreduce.codec import CODECS
 from colreduce.codec.base import Codec
+from colreduce.maxsim.rows import RowScorer
+from colreduce.native import has_numba
 from colreduce.ragged import runs
 from colreduce.recipe import Recipe
 
@@ -43,9 +46,14 @@ class Stored:
     """Arrays of codes that belong to documents."""
 
     def __init__(
-        self, arrays: Mapping[str, NDArray[Any]], prefix: str, lengths: NDArray[Any]
+        self,
+        arrays: Mapping[str, NDArray[Any]],
+        prefix: str,
+        lengths: NDArray[Any],
+        codec: Codec,
     ) -> None:
         """Take the arrays whose names begin with ``prefix``; ``lengths`` counts their rows."""
+        self._codec = codec
         self.lengths = np.asarray(lengths).astype(np.int64)
         self.offsets = np.concatenate([[0], np.cumsum(self.lengths)])
         self.codes = {
@@ -53,6 +61,12 @@ class Stored:
             for name, array in arrays.items()
             if name.startswith(prefix)
         }
+
+    @cached_property
+    def numbers(self) -> RowScorer | None:
+        """Return what scores documents in a few native calls; None where codes are no numbers."""
+        numbers = self._codec.rows(self.codes) if has_numba() else None
+        return None if numbers is None else RowScorer(*numbers, self.offsets)
 
     def blocks(self, rows: NDArray[np.int64]) -> Iterator[Block]:
         """Yield the stored vectors of ``rows`` and their lengths, some documents at a time."""

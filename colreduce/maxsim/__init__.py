@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.device import has_triton
+from colreduce.native import has_numba, kernels
 from colreduce.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def bfloat16_runs_max(rows: Tensor, lengths: NDArray[np.int64]) -> NDArray[np.fl
     """
     best = rows.new_empty(len(lengths), rows.shape[1])
     bits = rows.view(torch.int16).numpy(), best.view(torch.int16).numpy()
-    _kernels().row_runs_max_bfloat16(bits[0], np.cumsum(lengths), bits[1])
+    kernels().row_runs_max_bfloat16(bits[0], np.cumsum(lengths), bits[1])
     return np.asarray(best.float().numpy())
 
 
@@ -144,7 +144,7 @@ def _ragged_max(similarities: Tensor, lengths: Tensor) -> Tensor:
     rows = similarities.T
     if rows.is_contiguous() and similarities.numel() >= WORTH_COMPILING and has_numba():
         best = rows.new_empty(len(lengths), len(similarities))
-        _kernels().row_runs_max(rows.numpy(), ends, best.numpy())
+        kernels().row_runs_max(rows.numpy(), ends, best.numpy())
         return best.T
     columns = similarities.contiguous().numpy()
     starts = ends - lengths.numpy()
@@ -154,20 +154,6 @@ def _ragged_max(similarities: Tensor, lengths: Tensor) -> Tensor:
 def backend(device: torch.device | str) -> str:
     """Say what scores whole documents on a device: triton in one pass, or torch in blocks."""
     return "triton" if torch.device(device).type == "cuda" and has_triton() else "torch"
-
-
-@cache
-def has_numba() -> bool:
-    """Say whether ragged runs can be searched by a compiled kernel."""
-    return find_spec("numba") is not None
-
-
-@cache
-def _kernels() -> ModuleType:
-    """Load the compiled kernels, once they are needed: loading takes most of a second."""
-    from colreduce.maxsim import kernels
-
-    return kernels
 
 
 @cache

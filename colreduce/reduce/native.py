@@ -7,15 +7,16 @@ the same result are taken. Kernels release the GIL, so `colreduce.threads` runs 
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cache
 from typing import Any
+
+from colreduce.native import has_numba
 
 
 @cache
 def compiled() -> Any | None:
     """Return the module of compiled kernels, or None where numba is not installed."""
-    if importlib.util.find_spec("numba") is None:
+    if not has_numba():
         return None
     from colreduce.reduce import kernels
 

@@ -54,7 +54,7 @@ class SideBySide:
 
 
 class JoinedSearcher(FlatSearcher):
-    """Several small segments as one. It keeps their rows in memory, as float32.
+    """Several small segments as one. It keeps their rows in memory.
 
     A row's score is the product of the same numbers as before, so every answer is, too.
     """
@@ -81,7 +81,7 @@ def _joined(parts: tuple[FlatSearcher, ...], before: JoinedSearcher | None) -> J
 
 def _laid_out(parts: Sequence[FlatSearcher]) -> Iterator[Matrix]:
     """Yield the vectors of all parts end to end, then the scales if there are any."""
-    yield torch.cat([part._vectors.float() for part in parts]).numpy()
+    yield torch.cat([part._vectors for part in parts]).numpy()
     scales = [part._scales for part in parts if part._scales is not None]
     if scales:
         yield torch.cat(scales).numpy()

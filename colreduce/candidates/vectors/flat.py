@@ -15,11 +15,16 @@ from torch.utils.dlpack import from_dlpack
 from colreduce.candidates.base import Found, Moved, Part, Parts, best, wanted_rows
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
 from colreduce.method import State
+from colreduce.native import has_numba, kernels
+from colreduce.threads import share_out
 
 VECTORS, SCALES = "vectors", "scales"
 
 # Numbers compared at a time: a block that was turned into float32 is still in the cache.
 BLOCK_FLOATS = 1 << 18
+
+# From so many numbers on, native code multiplies several rows at a time: a few milliseconds.
+WORTH_SHARING = 1 << 24
 
 # Rows moved at a time.
 MOVED = 1024
@@ -127,10 +132,30 @@ class FlatSearcher:
 
     def alone(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Multiply each of these rows with a query on its own."""
+        products = self._natively(query, rows) if has_numba() else self._in_blocks(query, rows)
+        if self._scales is not None:
+            products *= self._scales.numpy()[rows]
+        return products
+
+    def _natively(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        halves = self._vectors.dtype == torch.float16
+        vectors = (self._vectors.view(torch.int16) if halves else self._vectors).numpy()
+        multiply = kernels().dots_of_halves if halves else kernels().dots
+        products = np.empty(len(rows), np.float32)
+
+        def some(start: int, stop: int) -> None:
+            multiply(vectors, rows[start:stop], query, products[start:stop])
+
+        if rows.size * query.size < WORTH_SHARING:
+            some(0, len(rows))
+        else:
+            share_out(len(rows), some)
+        return products
+
+    def _in_blocks(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         products = [np.empty(0, np.float32)]
         for some in torch.from_numpy(rows).split(max(BLOCK_FLOATS // len(query), 1)):
-            found = (self._vectors[some].float().numpy() * query).sum(axis=1)
-            products.append(found if self._scales is None else found * self._scales[some].numpy())
+            products.append((self._vectors[some].float().numpy() * query).sum(axis=1))
         return np.concatenate(products)
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:
@@ -164,11 +189,14 @@ def settled(
 ) -> list[Found]:
     """Search parts that lie end to end as if they were one.
 
-    The best rows are scored once more, one by one: a product that was taken in a block can differ
-    in its last bits with the row's place in the block. Taken alone it is the same for equal
-    vectors in every part, so ties are ties.
+    For several queries, rows are multiplied in blocks and the best are scored once more, one by
+    one: a product that was taken in a block can differ in its last bits with the row's place in
+    the block. Taken alone it is the same for equal vectors in every part, so ties are ties. Native
+    code takes them alone from the start when there is but one query.
     """
     starts = np.cumsum([0, *(part.rows for part in parts)])
+    if len(queries) == 1 and has_numba():
+        return [_alone(parts, starts, queries[0], k, allowed)]
     rough = [
         part.rough(queries, _narrowed(allowed, begin, end))
         for part, begin, end in zip(parts, starts, starts[1:], strict=False)
@@ -188,6 +216,24 @@ def settled(
                 scores.append(part.alone(query, inside))
         found.append(best(np.concatenate(scores), np.concatenate(rows), k))
     return found
+
+
+def _alone(
+    parts: Sequence[FlatSearcher],
+    starts: NDArray[np.int64],
+    query: Matrix,
+    k: int,
+    allowed: NDArray[np.bool_] | None,
+) -> Found:
+    rows, scores = [], []
+    for part, begin in zip(parts, starts.tolist(), strict=False):
+        some = None if allowed is None else allowed[begin : begin + part.rows]
+        inside = wanted_rows(part.rows, some)
+        scores.append(part.alone(query, inside))
+        rows.append(inside + begin if begin else inside)
+    if len(parts) == 1:
+        return best(scores[0], rows[0], k)
+    return best(np.concatenate(scores), np.concatenate(rows), k)
 
 
 def _narrowed(allowed: NDArray[np.bool_] | None, begin: int, end: int) -> NDArray[np.bool_] | None:

@@ -1,0 +1,171 @@
+"""Kernels compiled by numba. They release the GIL and allocate next to nothing.
+
+Numbers in half precision are given as the integers of their bits, since numba knows no such type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Numbers: TypeAlias = NDArray[Any]
+
+# Half precision keeps five bits of exponent, so read as float32 a number is too small by this.
+UP = np.float32(2.0**112)
+
+
+def native(function: Function) -> Function:
+    """Compile a function on its first call, and keep the compiled code on disk."""
+    return cast(Function, njit(nogil=True, cache=True)(function))
+
+
+def finite(function: Function) -> Function:
+    """Compile as `native` does, for values none of which is NaN."""
+    return cast(Function, njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})(function))
+
+
+def reordered(function: Function) -> Function:
+    """Compile as `native` does, free to reorder sums."""
+    return cast(Function, njit(nogil=True, cache=True, fastmath=True)(function))
+
+
+@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+def _as_float(context: Any, bits: Any) -> Any:
+    """Read the bits of an integer as a float32."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.int32), build
+
+
+@native
+def widened(bits: Any) -> Any:
+    """Return a number in half precision as float32, exactly; none is infinite."""
+    wide = np.int32(bits)
+    sign = (wide & np.int32(0x8000)) << np.int32(16)
+    return _as_float(sign | ((wide & np.int32(0x7FFF)) << np.int32(13))) * UP
+
+
+@native
+def gather_floats(tokens: Numbers, none: Any, offsets: Numbers, rows: Numbers, out: Numbers) -> Any:
+    """Lay the vectors of documents end to end: ``out`` [t, d]."""
+    place = 0
+    for row in rows:
+        for token in range(offsets[row], offsets[row + 1]):
+            out[place] = tokens[token]
+            place += 1
+
+
+@native
+def gather_halves(tokens: Numbers, none: Any, offsets: Numbers, rows: Numbers, out: Numbers) -> Any:
+    """Do the same for half precision."""
+    place = 0
+    for row in rows:
+        for token in range(offsets[row], offsets[row + 1]):
+            for column in range(tokens.shape[1]):
+                out[place, column] = widened(tokens[token, column])
+            place += 1
+
+
+@native
+def gather_steps(
+    tokens: Numbers, scales: Numbers, offsets: Numbers, rows: Numbers, out: Numbers
+) -> Any:
+    """Do the same for whole steps, whose size each vector has in half precision."""
+    place = 0
+    for row in rows:
+        for token in range(offsets[row], offsets[row + 1]):
+            scale = widened(scales[token])
+            for column in range(tokens.shape[1]):
+                out[place, column] = np.float32(tokens[token, column]) * scale
+            place += 1
+
+
+@finite
+def maxsim_runs(
+    products: Numbers, offsets: Numbers, rows: Numbers, best: Numbers, scores: Numbers
+) -> Any:
+    """Fill ``scores`` [n] with the sum over columns of the largest value of each document's run.
+
+    products [t, q]  of the documents ``rows``, end to end; ``best`` [q] is room to work in
+    """
+    place = 0
+    for number in range(len(rows)):
+        stop = place + offsets[rows[number] + 1] - offsets[rows[number]]
+        best[:] = products[place]
+        for token in range(place + 1, stop):
+            for column in range(products.shape[1]):
+                best[column] = max(best[column], products[token, column])
+        total = np.float32(0)
+        for column in range(products.shape[1]):
+            total += best[column]
+        scores[number] = total
+        place = stop
+
+
+@reordered
+def dots(vectors: Numbers, rows: Numbers, query: Numbers, out: Numbers) -> Any:
+    """Fill ``out`` [n] with the product of ``query`` and each of some rows, taken alone."""
+    for number in range(len(rows)):
+        row = rows[number]
+        total = np.float32(0)
+        for column in range(vectors.shape[1]):
+            total += np.float32(vectors[row, column]) * query[column]
+        out[number] = total
+
+
+@reordered
+def dots_of_halves(vectors: Numbers, rows: Numbers, query: Numbers, out: Numbers) -> Any:
+    """Do the same for half precision."""
+    for number in range(len(rows)):
+        row = rows[number]
+        total = np.float32(0)
+        for column in range(vectors.shape[1]):
+            total += widened(vectors[row, column]) * query[column]
+        out[number] = total
+
+
+@finite
+def row_runs_max(
+    rows: NDArray[np.float32], ends: NDArray[np.int64], best: NDArray[np.float32]
+) -> Any:
+    """Fill ``best`` [n, q] with the largest value per column of each run of ``rows`` [t, q]."""
+    start = 0
+    for run in range(len(ends)):
+        found = best[run]
+        found[:] = rows[start]
+        for row in range(start + 1, ends[run]):
+            for column in range(rows.shape[1]):
+                found[column] = max(found[column], rows[row, column])
+        start = ends[run]
+
+
+@native
+def row_runs_max_bfloat16(
+    rows: NDArray[np.int16], ends: NDArray[np.int64], best: NDArray[np.int16]
+) -> Any:
+    """Do the same for bfloat16, whose bits are given as integers.
+
+    The bits of negative numbers are in the wrong order as integers, so all but their sign is
+    turned round before they are compared, and turned back afterwards.
+    """
+    start = 0
+    for run in range(len(ends)):
+        found = best[run]
+        found[:] = -32768
+        for row in range(start, ends[run]):
+            for column in range(rows.shape[1]):
+                bits = rows[row, column]
+                ordered = np.int16(bits ^ ((bits >> np.int16(15)) & np.int16(0x7FFF)))
+                found[column] = max(found[column], ordered)
+        for column in range(rows.shape[1]):
+            bits = found[column]
+            found[column] = np.int16(bits ^ ((bits >> np.int16(15)) & np.int16(0x7FFF)))
+        start = ends[run]
