@@ -43,18 +43,23 @@ class Mean(SingleVector):
 
     def queries(self, queries: Sequence[Query], state: State) -> Tensor:
         """Return the queries' means."""
-        return _means(Ragged.pack([query.vectors for query in queries]), state)
+        sums = torch.stack([query.vectors.float().sum(0) for query in queries])
+        return _directions(sums, state)
 
 
 def _means(batch: Ragged, state: State) -> Tensor:
     """Return the direction of each item's mean: [n, d]; 0 when its vectors cancel out."""
-    dim = int(state["dim"])
-    if batch.dim != dim:
-        raise ShapeMismatch(f"these vectors are {batch.dim} wide; the first stage takes {dim}")
     tokens = batch.tokens.float()
     if batch.weights is not None:
         tokens = tokens * batch.weights.float()[:, None]
     starts = batch.lengths.cumsum(0) - batch.lengths
     every = torch.arange(len(tokens), device=tokens.device)
     sums = torch.nn.functional.embedding_bag(every, tokens, starts, mode="sum")
-    return torch.nn.functional.normalize(sums, dim=1, eps=1e-12)
+    return _directions(sums, state)
+
+
+def _directions(sums: Tensor, state: State) -> Tensor:
+    dim = int(state["dim"])
+    if sums.shape[1] != dim:
+        raise ShapeMismatch(f"these vectors are {sums.shape[1]} wide; the first stage takes {dim}")
+    return sums / sums.norm(dim=1, keepdim=True).clamp_min(1e-12)

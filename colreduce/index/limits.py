@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,7 +57,9 @@ def check_documents(batch: Ragged, dim: int, ids: Sequence[str]) -> None:
             f"at most {MAX_DOCUMENT_TOKENS} are taken",
             field="embeddings",
         )
-    _check_norms(batch.tokens, lambda row: f"document {ids[int(batch.item_of[row])]!r}")
+    norms = batch.tokens.float().norm(dim=1)
+    if not _sound(norms):
+        _refuse_norms(norms, lambda row: f"document {ids[int(batch.item_of[row])]!r}")
 
 
 def check_query(vectors: Any, dim: int) -> Tensor:
@@ -75,9 +77,11 @@ def check_query(vectors: Any, dim: int) -> Tensor:
             field="query",
         )
     query = query.detach().float().cpu()
-    if not bool(torch.isfinite(query).all()):
-        raise BadInput("the query holds a value that is not finite", field="query")
-    _check_norms(query, lambda row: f"query vector {row}")
+    norms = query.norm(dim=1)
+    if not _sound(norms):  # which they are not if any number is not finite
+        if not bool(torch.isfinite(query).all()):
+            raise BadInput("the query holds a value that is not finite", field="query")
+        _refuse_norms(norms, lambda row: f"query vector {row}")
     return query
 
 
@@ -102,17 +106,19 @@ def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> 
             )
 
 
-def _check_norms(vectors: Tensor, who: Any) -> None:
-    norms = vectors.float().norm(dim=1)
-    if len(norms):
-        least, most = (float(end) for end in norms.aminmax())
-        if least > 0 and most <= MAX_NORM:
-            return
+def _sound(norms: Tensor) -> bool:
+    """Say whether vectors have lengths that are taken: more than 0, and not too large."""
+    if not len(norms):
+        return True
+    least, most = norms.aminmax()
+    return float(least) > 0 and float(most) <= MAX_NORM
+
+
+def _refuse_norms(norms: Tensor, who: Callable[[int], str]) -> None:
     wrong = torch.nonzero(~((norms > 0) & (norms <= MAX_NORM))).flatten()  # NaN is wrong, too
-    if len(wrong):
-        row = int(wrong[0])
-        raise BadInput(
-            f"{who(row)} has a vector of length {float(norms[row]):g}; "
-            f"wanted more than 0 and at most {MAX_NORM:g}",
-            field="vectors",
-        )
+    row = int(wrong[0])
+    raise BadInput(
+        f"{who(row)} has a vector of length {float(norms[row]):g}; "
+        f"wanted more than 0 and at most {MAX_NORM:g}",
+        field="vectors",
+    )

@@ -38,9 +38,7 @@ class OpenSegment:
     def __init__(self, segment: Segment, pipeline: Pipeline) -> None:
         self.segment = segment
         self.pipeline = pipeline
-        self.stored = Stored(
-            segment.arrays, CODES, segment.arrays[LENGTHS], pipeline.recipe.codec
-        )
+        self.stored = Stored(segment.arrays, CODES, segment.arrays[LENGTHS], pipeline.recipe.codec)
         self.lengths = self.stored.lengths
         self.resident = Resident(pipeline, self.stored.codes, self.stored.lengths)
         self.searchers: dict[str, Searcher] = {
@@ -102,6 +100,27 @@ class Asked:
     second: bool = True  # whether the best are scored once more, where the recipe says so
 
 
+class Passing:
+    """Which rows of every segment are live and pass a filter."""
+
+    def __init__(self, masks: Sequence[NDArray[np.bool_]]) -> None:
+        self._masks = masks
+        self._runs: dict[tuple[int, int], tuple[bool, NDArray[np.bool_] | None]] = {}
+
+    @cached_property
+    def mask(self) -> NDArray[np.bool_]:
+        """Say of every row of all segments whether it passes."""
+        return np.concatenate([np.zeros(0, dtype=bool), *self._masks])
+
+    def run(self, first: int, last: int) -> tuple[bool, NDArray[np.bool_] | None]:
+        """Say of a run of segments whether any row passes, and which do; None if all do."""
+        if (first, last) not in self._runs:
+            alone = last - first == 1
+            mask = self._masks[first] if alone else np.concatenate(self._masks[first:last])
+            self._runs[first, last] = bool(mask.any()), None if mask.all() else mask
+        return self._runs[first, last]
+
+
 class View:
     """A snapshot of the store with every segment opened. Never changes; safe to share."""
 
@@ -128,11 +147,14 @@ class View:
             if isinstance(method, FirstStage)
         }
 
-    @cached_property
+    @property
     def live(self) -> NDArray[np.bool_]:
         """Say of every row whether it is the newest record of its document."""
-        parts = [np.asarray(segment.live, dtype=bool) for segment in self.filled]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+        return self._live.mask
+
+    @cached_property
+    def _live(self) -> Passing:
+        return Passing([np.asarray(segment.live, dtype=bool) for segment in self.filled])
 
     @cached_property
     def by_id(self) -> NDArray[np.int64]:
@@ -157,15 +179,15 @@ class View:
     def search(self, asked: Asked) -> list[Hit]:
         """Find candidates, score them, and return the best ``k``; equal scores by id."""
         started = perf_counter()
-        masks = self.allowed(asked.filter)
-        exact = self._exact(asked, masks)
-        found = None if exact else self.candidates(asked, masks)
+        passing = self.allowed(asked.filter)
+        exact = self._exact(asked, passing)
+        found = None if exact else self.candidates(asked, passing)
         asked.seconds["first_stage"] = perf_counter() - started
         reranker = self.pipeline.recipe.reranker
         second = reranker.second if asked.second else None
         wanted = asked.k if second is None else max(asked.k, second.count)
         if found is None:
-            rows, scores = self._best_of_all(asked, masks, wanted)
+            rows, scores = self._best_of_all(asked, passing, wanted)
         else:
             scorer = self.scorer(asked.query.vectors, found.rows, asked.check)
             order, scores = reranker.rank(found.scores, scorer, wanted)
@@ -177,15 +199,15 @@ class View:
         asked.seconds["rerank"] = perf_counter() - started - asked.seconds["first_stage"]
         return hits[: asked.k]
 
-    def allowed(self, wanted: Filter | None) -> list[NDArray[np.bool_]]:
-        """Say of every row of every segment whether it is live and passes the filter."""
-        masks = [np.asarray(segment.live, dtype=bool) for segment in self.filled]
+    def allowed(self, wanted: Filter | None) -> Passing:
+        """Say which rows are live and pass the filter."""
         if wanted is None:
-            return masks
+            return self._live
         columns = [self.segments[segment.name].columns for segment in self.filled]
-        return [mask & one.mask(wanted) for mask, one in zip(masks, columns, strict=True)]
+        live = [np.asarray(segment.live, dtype=bool) for segment in self.filled]
+        return Passing([mask & one.mask(wanted) for mask, one in zip(live, columns, strict=True)])
 
-    def _exact(self, asked: Asked, masks: Sequence[NDArray[np.bool_]]) -> bool:
+    def _exact(self, asked: Asked, passing: Passing) -> bool:
         """Say whether all documents that pass are scored.
 
         That is so when it is asked for, when no first stage leaves any out, and when a filter
@@ -193,7 +215,7 @@ class View:
         """
         if asked.exact or isinstance(self.pipeline.recipe.reranker, Unranked):
             return asked.exact
-        few = asked.filter and sum(int(mask.sum()) for mask in masks) <= asked.candidates
+        few = asked.filter and int(passing.mask.sum()) <= asked.candidates
         return bool(few) or self._exhaustive
 
     @cached_property
@@ -202,10 +224,10 @@ class View:
         return any(isinstance(stage, Exhaustive) for _, stage in self.pipeline.recipe.keyed())
 
     def _best_of_all(
-        self, asked: Asked, masks: Sequence[NDArray[np.bool_]], k: int
+        self, asked: Asked, passing: Passing, k: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Score every document that passes; of equal scores those with the first ids are kept."""
-        rows = np.flatnonzero(np.concatenate([np.zeros(0, dtype=bool), *masks]))
+        rows = np.flatnonzero(passing.mask)
         scores = self.scorer(asked.query.vectors, rows, asked.check)(np.arange(len(rows)))
         if k < len(scores):
             least = np.partition(scores, len(scores) - k)[len(scores) - k]
@@ -216,42 +238,40 @@ class View:
             rows, scores = rows[kept], scores[kept]
         return rows, scores
 
-    def _all(self, masks: Sequence[NDArray[np.bool_]]) -> Found:
-        passing = np.concatenate([np.zeros(0, dtype=bool), *masks])
-        rows = self.by_id[passing[self.by_id]]
+    def _all(self, passing: Passing) -> Found:
+        rows = self.by_id[passing.mask[self.by_id]]
         return Found(rows, np.zeros(len(rows), dtype=np.float32))
 
-    def candidates(self, asked: Asked, masks: Sequence[NDArray[np.bool_]] | None = None) -> Found:
+    def candidates(self, asked: Asked, passing: Passing | None = None) -> Found:
         """Ask the first stages of all segments and join their answers."""
-        masks = self.allowed(asked.filter) if masks is None else masks
+        passing = self.allowed(asked.filter) if passing is None else passing
         if self._exhaustive:
-            return self._all(masks)
-        found = [self._stage(sides, asked, masks) for sides in self.sides.values()]
+            return self._all(passing)
+        found = [self._stage(sides, asked, passing) for sides in self.sides.values()]
         if len(found) == 1:
             return found[0]
         fusion: Any = self.pipeline.recipe.fusion  # a recipe with several first stages has one
         fused: Found = fusion.fuse(found, asked.candidates)
         return fused
 
-    def _stage(
-        self, sides: Sequence[Side], asked: Asked, masks: Sequence[NDArray[np.bool_]]
-    ) -> Found:
+    def _stage(self, sides: Sequence[Side], asked: Asked, passing: Passing) -> Found:
         """Ask one first stage in every segment; keep the best candidates over all."""
-        rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        parts: list[Found] = []
         number, prepared = 0, None
         for side in sides:
             start, number = number, number + len(side.segments)
-            mask = masks[start] if number - start == 1 else np.concatenate(masks[start:number])
-            if mask.any():
+            some, allowed = passing.run(start, number)
+            if some:
                 asked.check()
                 prepared = side.together.prepare(asked.query) if prepared is None else prepared
-                allowed = None if mask.all() else mask
                 part = side.together.answer(prepared, asked.candidates, allowed)
-                rows.append(part.rows + self.starts[start])
-                scores.append(part.scores)
-        joined, values = np.concatenate(rows), np.concatenate(scores)
-        order = np.lexsort((joined, -values))[: asked.candidates]
-        return Found(joined[order], values[order])
+                parts.append(Found(part.rows + self.starts[start], part.scores))
+        if len(parts) == 1:
+            return parts[0]
+        rows = np.concatenate([np.empty(0, np.int64), *(part.rows for part in parts)])
+        scores = np.concatenate([np.empty(0, np.float32), *(part.scores for part in parts)])
+        order = np.lexsort((rows, -scores))[: asked.candidates]
+        return Found(rows[order], scores[order])
 
     def scorer(
         self,
@@ -329,12 +349,14 @@ class View:
                 yield self.segments[segment.name], inside, slice(first, last)
 
     def _hits(self, rows: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
-        hits = []
-        for row, score in zip(rows.tolist(), scores.tolist(), strict=True):
-            number = int(np.searchsorted(self.starts, row, "right")) - 1
-            segment = self.filled[number]
-            inside = row - int(self.starts[number])
-            hits.append(Hit(segment.ids[inside], score, segment.metadata(inside)))
+        numbers = np.searchsorted(self.starts, rows, "right") - 1
+        inside = rows - self.starts[numbers]
+        hits = [
+            Hit(self.filled[number].ids[row], score, self.filled[number].metadata(row))
+            for number, row, score in zip(
+                numbers.tolist(), inside.tolist(), scores.tolist(), strict=True
+            )
+        ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.id))
 
 

@@ -68,12 +68,13 @@ class RowScorer:
         self, columns: Tensor, rows: NDArray[np.int64], count: int, scores: NDArray[np.float32]
     ) -> None:
         dim, queries = columns.shape
+        # Laid out by numpy: unlike torch it does not let go of Python's lock for every view.
         with ROOMS.lend(count * (dim + queries) + queries) as room:
-            tokens, products, best = room.split([count * dim, count * queries, queries])
-            tokens, products = tokens.view(count, dim), products.view(count, queries)
-            self._gather(self._tokens, self._scales, self._offsets, rows, tokens.numpy())
-            torch.mm(tokens, columns, out=products)
-            kernels().maxsim_runs(products.numpy(), self._offsets, rows, best.numpy(), scores)
+            tokens = room[: count * dim].reshape(count, dim)
+            products = room[count * dim : -queries].reshape(count, queries)
+            self._gather(self._tokens, self._scales, self._offsets, rows, tokens)
+            torch.mm(torch.from_numpy(tokens), columns, out=torch.from_numpy(products))
+            kernels().maxsim_runs(products, self._offsets, rows, room[-queries:], scores)
 
 
 def _bits(numbers: Tensor) -> NDArray[Any]:

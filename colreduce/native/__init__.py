@@ -14,13 +14,13 @@ from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
-    from torch import Tensor
+    from numpy.typing import NDArray
 
 
 @cache
@@ -44,17 +44,17 @@ class Rooms:
     MOST, LARGEST = 16, 1 << 21
 
     def __init__(self) -> None:
-        self._free: list[Tensor] = []
+        self._free: list[NDArray[np.float32]] = []
 
     @contextmanager
-    def lend(self, numbers: int) -> Iterator[Tensor]:
-        """Lend room for so many float32 numbers."""
+    def lend(self, numbers: int) -> Iterator[NDArray[np.float32]]:
+        """Lend room for so many numbers."""
         try:
             room = self._free.pop()  # one step, so no two threads get the same
         except IndexError:
-            room = torch.empty(0)
+            room = np.empty(0, np.float32)
         if len(room) < numbers:
-            room = torch.empty(numbers)
+            room = np.empty(numbers, np.float32)
         try:
             yield room[:numbers]
         finally:
