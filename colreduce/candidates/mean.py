@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,9 @@ from colreduce.candidates.single import SingleVector
 from colreduce.errors import ShapeMismatch
 from colreduce.method import State, parameter
 from colreduce.ragged import Ragged
+
+# Lengths below this are those of vectors that cancel out.
+LEAST = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,11 @@ class Mean(SingleVector):
 
     def queries(self, queries: Sequence[Query], state: State) -> Tensor:
         """Return the queries' means."""
-        sums = torch.stack([query.vectors.float().sum(0) for query in queries])
-        return _directions(sums, state)
+        # By numpy: so small are these steps that torch's own way into each would cost as much again.
+        sums = np.stack([query.vectors.numpy().sum(axis=0) for query in queries])
+        _require_width(sums.shape[1], state)
+        norms = np.linalg.norm(sums, axis=1, keepdims=True)
+        return torch.from_numpy(sums / np.maximum(norms, LEAST))
 
 
 def _means(batch: Ragged, state: State) -> Tensor:
@@ -55,11 +62,11 @@ def _means(batch: Ragged, state: State) -> Tensor:
     starts = batch.lengths.cumsum(0) - batch.lengths
     every = torch.arange(len(tokens), device=tokens.device)
     sums = torch.nn.functional.embedding_bag(every, tokens, starts, mode="sum")
-    return _directions(sums, state)
+    _require_width(batch.dim, state)
+    return torch.nn.functional.normalize(sums, dim=1, eps=LEAST)
 
 
-def _directions(sums: Tensor, state: State) -> Tensor:
-    dim = int(state["dim"])
-    if sums.shape[1] != dim:
-        raise ShapeMismatch(f"these vectors are {sums.shape[1]} wide; the first stage takes {dim}")
-    return sums / sums.norm(dim=1, keepdim=True).clamp_min(1e-12)
+def _require_width(dim: int, state: State) -> None:
+    wanted = int(state["dim"])
+    if dim != wanted:
+        raise ShapeMismatch(f"these vectors are {dim} wide; the first stage takes {wanted}")
