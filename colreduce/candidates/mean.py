@@ -47,7 +47,7 @@ class Mean(SingleVector):
 
     def queries(self, queries: Sequence[Query], state: State) -> Tensor:
         """Return the queries' means."""
-        # By numpy: so small are these steps that torch's own way into each would cost as much again.
+        # By numpy: in torch, getting into such small steps costs as much as they do.
         sums = np.stack([query.vectors.numpy().sum(axis=0) for query in queries])
         _require_width(sums.shape[1], state)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)

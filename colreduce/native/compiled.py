@@ -22,17 +22,25 @@ UP = np.float32(2.0**112)
 
 def native(function: Function) -> Function:
     """Compile a function on its first call, and keep the compiled code on disk."""
-    return cast(Function, njit(nogil=True, cache=True)(function))
+    return compiled_with(function)
 
 
 def finite(function: Function) -> Function:
     """Compile as `native` does, for values none of which is NaN."""
-    return cast(Function, njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})(function))
+    return compiled_with(function, fastmath={"nnan", "nsz"})
 
 
 def reordered(function: Function) -> Function:
     """Compile as `native` does, free to reorder sums."""
-    return cast(Function, njit(nogil=True, cache=True, fastmath=True)(function))
+    return compiled_with(function, fastmath=True)
+
+
+def compiled_with(function: Function, **options: Any) -> Function:
+    """Compile a function on its first call; keep it on disk if there is a place to write to."""
+    try:
+        return cast(Function, njit(nogil=True, cache=True, **options)(function))
+    except RuntimeError:  # that is how numba says that there is none
+        return cast(Function, njit(nogil=True, **options)(function))
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]

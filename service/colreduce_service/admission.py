@@ -23,9 +23,11 @@ from colreduce_service.deadline import Deadline
 USUAL_SECONDS = 2.0
 QUEUE_SHARE = 0.5
 
-# What a request is taken to cost before any was measured, and how many are remembered.
+# What a request is taken to cost before any was measured, how many are remembered, and as how many
+# the guess counts: the first one may have had to wait for a disk.
 FIRST_GUESS = 0.03
 REMEMBERED = 64
+GUESSED = 8
 
 # Each one that waits holds a thread, so the queue has an end however quick the answers are.
 MOST_PER_WORKER = 32
@@ -51,7 +53,7 @@ class Admission:
         self._outside = 0  # those that lent their place to others for a while
         self._waiting: deque[_Ticket] = deque()
         self._closed = "the server is starting"
-        self._took: deque[float] = deque(maxlen=REMEMBERED)
+        self._took = deque([FIRST_GUESS] * GUESSED, maxlen=REMEMBERED)
         self._usual = FIRST_GUESS
 
     @property

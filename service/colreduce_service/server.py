@@ -13,6 +13,7 @@ import grpc
 from grpc_reflection.v1alpha import reflection
 
 from colreduce.errors import AlreadyExists, BadInput
+from colreduce.index.warm import warm
 from colreduce.rpc import limits
 from colreduce.rpc.v1 import (
     admin_pb2,
@@ -106,6 +107,7 @@ class Server:
         """Open the indexes and load their encoders. Health answers meanwhile: NOT_SERVING."""
         self._grpc.start()
         try:
+            warm()
             self.indexes.open()
         except BaseException:
             self._guard.close()

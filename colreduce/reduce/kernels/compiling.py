@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-Numbers: TypeAlias = NDArray[Any]
+from colreduce.native.compiled import Function, Numbers, compiled_with, native
+
+__all__ = ["BLOCK", "I32", "I64", "Numbers", "first_largest", "native", "vectorised", "weight_of"]
 
 I32, I64 = np.int32, np.int64
 
 BLOCK = 64  # numbers compared before looking where the smallest is
 
 
-def native(function: Function) -> Function:
-    """Compile a function on its first call, and keep the compiled code on disk."""
-    return cast(Function, njit(nogil=True, cache=True)(function))
-
-
 def vectorised(function: Function) -> Function:
     """Compile as `native` does, free to reorder sums and not to check for division by zero."""
-    options = {"nogil": True, "cache": True, "fastmath": True, "error_model": "numpy"}
-    return cast(Function, njit(**options)(function))
+    return compiled_with(function, fastmath=True, error_model="numpy")
 
 
 @native
