@@ -206,7 +206,8 @@ class Pipeline:
         return rows if passes else None
 
     def _transformed(self, vectors: Tensor) -> Tensor:
-        vectors = vectors.float()
+        if vectors.dtype != torch.float32:  # asking torch costs a search more than asking here
+            vectors = vectors.float()
         for step in self.transform_steps(vectors):
             vectors = step
         return vectors

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.method import Method, State
+from colreduce.native import has_numba, kernels
 from colreduce.ragged import Ragged
 
 
@@ -154,7 +155,12 @@ class Fusion(Method):
 
 def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Found:
     """Return the ``k`` rows of the highest scores; equal scores by row."""
-    if k < len(scores):
+    k = min(k, len(scores))
+    if k and has_numba():
+        found = Found(np.empty(k, np.int64), np.empty(k, np.float32))
+        kernels().largest(scores, rows, found.scores, found.rows)
+        return found
+    if 0 < k < len(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]
         keep = np.flatnonzero(scores >= least)
         scores, rows = scores[keep], rows[keep]

@@ -112,7 +112,9 @@ def _learned(state: State) -> State:
 
 
 def _array(block: Tensor) -> Matrix:
-    return np.ascontiguousarray(block.detach().float().cpu().numpy())
+    if block.requires_grad or block.dtype != torch.float32 or block.device.type != "cpu":
+        block = block.detach().float().cpu()
+    return np.ascontiguousarray(block.numpy())
 
 
 @dataclass(frozen=True)

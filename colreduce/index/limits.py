@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,9 +58,7 @@ def check_documents(batch: Ragged, dim: int, ids: Sequence[str]) -> None:
             f"at most {MAX_DOCUMENT_TOKENS} are taken",
             field="embeddings",
         )
-    norms = batch.tokens.float().norm(dim=1)
-    if not _sound(norms):
-        _refuse_norms(norms, lambda row: f"document {ids[int(batch.item_of[row])]!r}")
+    _check_norms(batch.tokens, lambda row: f"document {ids[int(batch.item_of[row])]!r}")
 
 
 def check_query(vectors: Any, dim: int) -> Tensor:
@@ -76,12 +75,15 @@ def check_query(vectors: Any, dim: int) -> Tensor:
             f"the query has {len(query)} vectors; at most {MAX_QUERY_TOKENS} are taken",
             field="query",
         )
-    query = query.detach().float().cpu()
-    norms = query.norm(dim=1)
-    if not _sound(norms):  # which they are not if any number is not finite
+    if query.requires_grad or query.dtype != torch.float32 or query.device.type != "cpu":
+        query = query.detach().float().cpu()
+    numbers = query.numpy()
+    # By numpy, since torch lets other threads in with every small step.
+    squares = np.einsum("td,td->t", numbers, numbers)
+    if not (squares.min() > 0 and squares.max() <= 0.99 * MAX_NORM**2):  # as with NaN
         if not bool(torch.isfinite(query).all()):
             raise BadInput("the query holds a value that is not finite", field="query")
-        _refuse_norms(norms, lambda row: f"query vector {row}")
+        _check_norms(query, lambda row: f"query vector {row}")
     return query
 
 
@@ -106,17 +108,14 @@ def check_metadata(metadata: Sequence[Mapping[str, Any]] | None, count: int) -> 
             )
 
 
-def _sound(norms: Tensor) -> bool:
-    """Say whether vectors have lengths that are taken: more than 0, and not too large."""
+def _check_norms(vectors: Tensor, who: Callable[[int], str]) -> None:
+    norms = vectors.float().norm(dim=1)
     if not len(norms):
-        return True
-    least, most = norms.aminmax()
-    return float(least) > 0 and float(most) <= MAX_NORM
-
-
-def _refuse_norms(norms: Tensor, who: Callable[[int], str]) -> None:
-    wrong = torch.nonzero(~((norms > 0) & (norms <= MAX_NORM))).flatten()  # NaN is wrong, too
-    row = int(wrong[0])
+        return
+    least, most = (float(end) for end in norms.aminmax())
+    if least > 0 and most <= MAX_NORM:
+        return
+    row = int(torch.nonzero(~((norms > 0) & (norms <= MAX_NORM))).flatten()[0])  # or NaN
     raise BadInput(
         f"{who(row)} has a vector of length {float(norms[row]):g}; "
         f"wanted more than 0 and at most {MAX_NORM:g}",

@@ -320,6 +320,10 @@ class View:
 
         def score(positions: NDArray[np.int64]) -> NDArray[np.float32]:
             wanted = rows[positions]
+            if len(self.filled) == 1:
+                found = at_once(self.segments[self.filled[0].name], wanted)
+                if found is not None:
+                    return found
             order = np.argsort(wanted, kind="stable")
             scores = np.empty(len(wanted), dtype=np.float32)
             rest: list[Iterator[Block]] = []

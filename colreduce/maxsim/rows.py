@@ -47,7 +47,7 @@ class RowScorer:
         self, query: Tensor, rows: NDArray[np.int64], check: Callable[[], None] = lambda: None
     ) -> NDArray[np.float32]:
         """Score a query [q, d] against some documents; ``check`` is called before every block."""
-        columns = query.float().T.contiguous()
+        columns = torch.from_numpy(np.ascontiguousarray(query.numpy().T, dtype=np.float32))
         lengths = self._offsets[rows + 1] - self._offsets[rows]
         scores = np.empty(len(rows), np.float32)
 
@@ -73,6 +73,7 @@ class RowScorer:
             tokens = room[: count * dim].reshape(count, dim)
             products = room[count * dim : -queries].reshape(count, queries)
             self._gather(self._tokens, self._scales, self._offsets, rows, tokens)
+            torch.get_num_threads()  # without it, a fresh thread multiplies on all cores there are
             torch.mm(torch.from_numpy(tokens), columns, out=torch.from_numpy(products))
             kernels().maxsim_runs(products, self._offsets, rows, room[-queries:], scores)
 

@@ -140,6 +140,47 @@ def dots_of_halves(vectors: Numbers, rows: Numbers, query: Numbers, out: Numbers
         out[number] = total
 
 
+@native
+def _before(score: Any, row: Any, other: Any, other_row: Any) -> Any:
+    """Say whether one row comes before another: by score, then by row."""
+    return score > other or (score == other and row < other_row)
+
+
+@native
+def _sink(scores: Numbers, rows: Numbers, place: Any, size: Any, score: Any, row: Any) -> Any:
+    """Put a row into a heap from ``place`` downwards. Its first is the one that comes last."""
+    while 2 * place + 1 < size:
+        child = 2 * place + 1
+        if child + 1 < size and _before(
+            scores[child], rows[child], scores[child + 1], rows[child + 1]
+        ):
+            child += 1
+        if not _before(score, row, scores[child], rows[child]):
+            break
+        scores[place], rows[place] = scores[child], rows[child]
+        place = child
+    scores[place], rows[place] = score, row
+
+
+@native
+def largest(scores: Numbers, rows: Numbers, best: Numbers, which: Numbers) -> Any:
+    """Fill ``best`` [k] and ``which`` [k] with the highest scores and their rows, in order.
+
+    Equal scores by row. k is at least 1 and no more than there are.
+    """
+    count = len(best)
+    best[:], which[:] = scores[:count], rows[:count]
+    for place in range(count // 2 - 1, -1, -1):
+        _sink(best, which, place, count, best[place], which[place])
+    for number in range(count, len(scores)):
+        if _before(scores[number], rows[number], best[0], which[0]):
+            _sink(best, which, 0, count, scores[number], rows[number])
+    for size in range(count - 1, 0, -1):
+        score, row = best[size], which[size]
+        best[size], which[size] = best[0], which[0]
+        _sink(best, which, 0, size, score, row)
+
+
 @finite
 def row_runs_max(
     rows: NDArray[np.float32], ends: NDArray[np.int64], best: NDArray[np.float32]

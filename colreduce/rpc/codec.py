@@ -27,6 +27,9 @@ WIRE_TYPES: dict[int, np.dtype[Any]] = {
 }
 SCALE = np.dtype("<f4")
 
+# Squares of lengths that are far enough from what is refused.
+SURELY = 1e-30, 0.99 * limits.NORM**2
+
 # Nobody nests a filter this deep; Python's own reader would run out of stack at about a thousand.
 JSON_DEPTH = 32
 
@@ -97,6 +100,10 @@ def from_tokens(
 
 def check_vectors(matrix: Matrix, field: str) -> Matrix:
     """Return the vectors if all are finite, none is zero and none is absurdly long."""
+    squares = np.einsum("td,td->t", matrix, matrix)
+    # Single precision is sure of what lies well inside; only what does not is looked at closely.
+    if squares.min() > SURELY[0] and squares.max() < SURELY[1]:
+        return matrix
     norms = np.sqrt(np.einsum("td,td->t", matrix, matrix, dtype=np.float64))
     # A double holds the square of any float32, so a sum is finite exactly when all values are.
     if not np.isfinite(norms).all():

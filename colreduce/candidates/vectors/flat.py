@@ -99,6 +99,8 @@ class FlatSearcher:
     def __init__(self, vectors: NDArray[Any], scales: NDArray[Any] | None = None) -> None:
         # DLPack shares memory that may not be written to; nothing here writes to it.
         self._vectors = from_dlpack(vectors)
+        halves = self._vectors.dtype == torch.float16
+        self._bits = (self._vectors.view(torch.int16) if halves else self._vectors).numpy()
         self._scales = None if scales is None else from_dlpack(scales)
 
     @property
@@ -139,12 +141,11 @@ class FlatSearcher:
 
     def _natively(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         halves = self._vectors.dtype == torch.float16
-        vectors = (self._vectors.view(torch.int16) if halves else self._vectors).numpy()
         multiply = kernels().dots_of_halves if halves else kernels().dots
         products = np.empty(len(rows), np.float32)
 
         def some(start: int, stop: int) -> None:
-            multiply(vectors, rows[start:stop], query, products[start:stop])
+            multiply(self._bits, rows[start:stop], query, products[start:stop])
 
         if rows.size * query.size < WORTH_SHARING:
             some(0, len(rows))
