@@ -1,7 +1,8 @@
 """What a server does under load: overhead, throughput by clients, and too much of everything.
 
     python -m benchmarks.load
-    python -m benchmarks.load --documents 100000 --out load-100000
+    python -m benchmarks.load --documents 20000 --recipe "int8 | mean | maxsim(candidates=1000)" \\
+        --out load-whole
 
 A server runs in a process of its own over an index of made vectors, clients in others; all of them
 share the cores of this machine, so what clients cost is in the figures. Asked are 32 query vectors
@@ -9,12 +10,13 @@ of 128 numbers, ten hits. Three things are measured in one run:
 
 - one caller, in turns in this process and through the server: what the service adds;
 - 1 to 32 callers who ask again as soon as they are answered, beside the index searched by as many
-  threads as there are cores;
+  threads as there are cores; and 16 who ask several read-only servers that share a port, one for
+  each core;
 - callers who come at random times, at shares of what could be answered, up to ten times as often.
 
-With few documents a search is short, and what the service adds weighs much; with many it is the
-other way round. Of callers who ask again it is also measured what a search costs the server alone,
-in milliseconds of a core: that is what would hold if callers had cores of their own. Results
+Reduced vectors make a search short, and what the service adds weighs much; with all vectors it is
+the other way round. Of callers who ask again it is also measured what a search costs the server
+alone, in milliseconds of a core: that is what would hold if callers had cores of their own. Results
 stand in ``benchmarks/results/load.json``, the picture in ``load.png``; ``--out`` names others.
 """
 
@@ -41,7 +43,7 @@ import torch
 from benchmarks import common
 from benchmarks.speed.store import made
 from colreduce import Client, Index
-from colreduce.rpc import codec
+from colreduce.rpc import channel, codec
 from colreduce.rpc.v1 import search_pb2, search_pb2_grpc
 
 RECIPE = "ward(factor=8) | int8 | mean | maxsim(candidates=200)"
@@ -56,9 +58,9 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     return {f"p{q}_ms": float(np.percentile(seconds, q)) * 1000 for q in (50, 95, 99)}
 
 
-def build(folder: Path, documents: int) -> None:
+def build(folder: Path, documents: int, recipe: str = RECIPE) -> None:
     """Make the index that is served."""
-    with Index.create(folder, recipe=RECIPE, dim=QUERIES.shape[2]) as index:
+    with Index.create(folder, recipe=recipe, dim=QUERIES.shape[2]) as index:
         for first in range(0, documents, 1000):
             count = min(1000, documents - first)
             ids = [f"doc-{first + n}" for n in range(count)]
@@ -66,11 +68,13 @@ def build(folder: Path, documents: int) -> None:
         index.compact()
 
 
-def server(folder: Path) -> tuple[subprocess.Popen[str], str]:
+def server(
+    folder: Path, *options: str, listen: str = "127.0.0.1:0"
+) -> tuple[subprocess.Popen[str], str]:
     """Start a server; return it with its address."""
     code = "from colreduce_service.command import serve; serve()"
-    command = [sys.executable, "-c", code, str(folder), "--listen", "127.0.0.1:0", "--json", "-q"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, str(folder), "--listen", listen, "--json", "-q"]
+    running = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
     assert running.stdout is not None
     return running, json.loads(running.stdout.readline())["listening"]
 
@@ -101,9 +105,9 @@ def used(process: int) -> float:
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def in_process(folder: Path, seconds: float) -> dict[str, float]:
-    """Return searches a second with a thread for each core, and what one costs."""
-    stop = time.monotonic() + seconds
+def in_process(folder: Path, seconds: float, threads: int) -> dict[str, float]:
+    """Return searches a second with so many threads, and what one costs."""
+    stop = 0.0
 
     def ask(index: Index, seed: int) -> int:
         count = 0
@@ -112,13 +116,15 @@ def in_process(folder: Path, seconds: float) -> dict[str, float]:
             count += 1
         return count
 
-    cores = os.cpu_count() or 1
-    with Index.open(folder) as index, ThreadPoolExecutor(cores) as pool:
-        before = time.process_time()
-        count = sum(pool.map(lambda seed: ask(index, seed), range(cores)))
+    with Index.open(folder) as index, ThreadPoolExecutor(threads) as pool:
+        for lasting in (0.5, seconds):  # at first, what is read for the first time is read
+            stop = time.monotonic() + lasting
+            before = time.process_time()
+            count = sum(pool.map(lambda seed: ask(index, seed), range(threads)))
     return {
-        "in_process_per_second": count / seconds,
-        "in_process_core_ms": 1000 * (time.process_time() - before) / count,
+        "threads": threads,
+        "per_second": count / seconds,
+        "core_ms": 1000 * (time.process_time() - before) / count,
     }
 
 
@@ -140,6 +146,12 @@ def closed(address: str, callers: int, seconds: float) -> dict[str, Any]:
     return {"callers": callers, "per_second": len(taken) / seconds, **percentiles(taken)}
 
 
+def apart(address: str, callers: int, seconds: float) -> dict[str, Any]:
+    """Do the same with a connection for each caller, as callers in several processes have."""
+    channel.OPTIONS.append(("grpc.use_local_subchannel_pool", 1))
+    return closed(address, callers, seconds)
+
+
 def arriving(address: str, rate: float, seconds: float) -> dict[str, Any]:
     """Let callers come at random times, whether or not others were answered."""
     draw = random.Random(1)
@@ -158,8 +170,8 @@ def arriving(address: str, rate: float, seconds: float) -> dict[str, Any]:
             if call.code() is grpc.StatusCode.OK:
                 good.append(took)
 
-    with grpc.insecure_channel(address) as channel:
-        stub, calls = search_pb2_grpc.SearchStub(channel), []
+    with grpc.insecure_channel(address) as line:
+        stub, calls = search_pb2_grpc.SearchStub(line), []
         due = time.monotonic()
         end = due + seconds
         while due < end:
@@ -177,6 +189,20 @@ def arriving(address: str, rate: float, seconds: float) -> dict[str, Any]:
         "codes": dict(codes),
         **(percentiles(good) if good else {}),
     }
+
+
+def sharing(folder: Path, seconds: float, servers: int) -> dict[str, Any]:
+    """Let 16 callers ask several servers that share a port."""
+    more = ("--read-only", "--share-port", "--workers", "1")
+    first, address = server(folder, *more)
+    others = [server(folder, *more, listen=address)[0] for _ in range(servers - 1)]
+    try:
+        in_child("apart", address, 16, 1.0)
+        return {"servers": servers, **in_child("apart", address, 16, seconds)}
+    finally:
+        for one in (first, *others):
+            one.terminate()
+            one.wait()
 
 
 def in_child(what: str, *words: Any) -> dict[str, Any]:
@@ -198,7 +224,9 @@ def picture(found: dict[str, Any], name: str) -> None:
     for row in rows:
         left.annotate(str(row["callers"]), (row["per_second"], row["p99_ms"]),
                       textcoords="offset points", xytext=(4, 4))  # fmt: skip
-    left.axvline(found["in_process_per_second"], ls="--", color="grey", label="in this process")
+    inside, shared = found["in_process"][-1], found["sharing"]
+    left.axvline(inside["per_second"], ls="--", color="grey", label="in this process")
+    left.plot(shared["per_second"], shared["p99_ms"], "D", label="16, two servers, p99")
     left.set(xlabel="searches a second", ylabel="ms", yscale="log",
              title="Callers who ask again when answered")  # fmt: skip
     left.legend()
@@ -217,6 +245,7 @@ def picture(found: dict[str, Any], name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=5000)
+    parser.add_argument("--recipe", default=RECIPE)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--out", default="load", help="name of the files with the results")
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
@@ -224,20 +253,23 @@ def main() -> None:
     if asked.child:
         what, address, number, seconds = asked.child
         work = {"closed": lambda: closed(address, int(number), float(seconds)),
+                "apart": lambda: apart(address, int(number), float(seconds)),
                 "arriving": lambda: arriving(address, float(number), float(seconds))}  # fmt: skip
         print(json.dumps(work[what]()))
         return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "idx"
-        build(folder, asked.documents)
-        found: dict[str, Any] = {"machine": common.machine(), "recipe": RECIPE}
+        build(folder, asked.documents, asked.recipe)
+        found: dict[str, Any] = {"machine": common.machine(), "recipe": asked.recipe}
         found |= {
             "documents": asked.documents,
             "seconds": asked.seconds,
             "load": os.getloadavg()[0],
         }
-        found |= in_process(folder, asked.seconds)
+        cores = os.cpu_count() or 1
+        found["in_process"] = [in_process(folder, asked.seconds, n) for n in (1, cores)]
+        print(found["in_process"], flush=True)
         running, address = server(folder)
         try:
             found["overhead"] = overhead(folder, address, 300)
@@ -251,7 +283,6 @@ def main() -> None:
                 found["callers"].append(row)
                 print(found["callers"][-1], flush=True)
             found["capacity"] = max(row["per_second"] for row in found["callers"])
-            found["share_of_in_process"] = found["capacity"] / found["in_process_per_second"]
             found["arriving"] = []
             for share in SHARES:
                 rate = share * found["capacity"]
@@ -260,6 +291,11 @@ def main() -> None:
         finally:
             running.terminate()
             running.wait()
+        found["sharing"] = sharing(folder, asked.seconds, cores)
+        print(found["sharing"], flush=True)
+    inside = found["in_process"][-1]["per_second"]
+    found["share_of_in_process"] = found["capacity"] / inside
+    found["share_of_in_process_sharing"] = found["sharing"]["per_second"] / inside
     picture(found, asked.out)
     print(f"written to {common.save(asked.out, found)}")
 

@@ -43,7 +43,6 @@ from colreduce_service.tls import Certificates
 log = logging.getLogger(__name__)
 
 SERVER_OPTIONS: list[tuple[str, Any]] = [
-    ("grpc.so_reuseport", 0),  # with gRPC's default two servers share a port and nobody notices
     ("grpc.max_receive_message_length", limits.MESSAGE_BYTES),
     ("grpc.max_send_message_length", limits.MESSAGE_BYTES),
     # More than may ever run and wait: whoever sends more over one connection is to hear from us
@@ -176,7 +175,8 @@ class Server:
         server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
             interceptors=[self._guard],
-            options=SERVER_OPTIONS,
+            # With gRPC's default two servers share a port and nobody notices.
+            options=[*SERVER_OPTIONS, ("grpc.so_reuseport", int(self.settings.share_port))],
             maximum_concurrent_rpcs=threads + health.MOST_WATCHERS,
         )
         # Our methods are handed a `Call` in place of gRPC's context, so they are no subclasses.

@@ -53,6 +53,11 @@ class Settings:
         "127.0.0.1:50051",
         "Address and port; port 0 takes a free one and says which. unix:/path works, too.",
     )
+    share_port: bool = setting(
+        False,
+        "Let other servers listen on the same address: the system deals connections out among "
+        "them. For several --read-only servers of one index.",
+    )
     read_only: bool = setting(
         False, "Follow what another process writes, and write nothing: a replica."
     )
