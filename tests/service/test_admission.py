@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from colreduce_service.admission import Admission
+from colreduce_service.deadline import Deadline
 from grpc_health.v1 import health, health_pb2_grpc
 
 from colreduce import Client
@@ -223,3 +224,30 @@ class Forever:
 
     def check(self, needed: float = 0.0) -> None:
         return None
+
+
+class Caller:
+    """What admission asks gRPC about a caller."""
+
+    def add_callback(self, callback: Any) -> bool:
+        return True
+
+    def is_active(self) -> bool:
+        return True
+
+    def time_remaining(self) -> float:
+        return 5.0
+
+
+def test_one_slow_request_says_little_about_the_next_but_many_do() -> None:
+    admission = Admission(workers=1)
+    admission.open()
+    before = admission.queue
+    caller: Any = Caller()
+    with admission.enter(caller, Deadline(caller)):
+        time.sleep(0.3)
+    assert admission.queue == before > 1
+    for _ in range(12):
+        with admission.enter(caller, Deadline(caller)):
+            time.sleep(0.1)
+    assert admission.queue < before / 2

@@ -7,7 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -20,6 +24,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from colreduce import Client, Index
 from colreduce.errors import BadInput, NotFound, Unavailable
+from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc
 from tests.service.running import COMMAND, DIM, Running, fill
 
 
@@ -44,6 +49,42 @@ def test_a_second_server_on_the_same_port_is_refused(server: Running, folder: Pa
     assert f"cannot listen on {server.address}" in second.stderr
     assert "Traceback" not in second.stderr
     assert second.stdout == ""
+
+
+def test_servers_share_a_port_when_all_of_them_say_so(folder: Path) -> None:
+    more = ("--read-only", "--share-port", "--log-requests")
+    with Running(folder, *more) as first:
+        with Running(folder, *more, "--listen", first.address) as second:
+            assert second.address == first.address
+            for _ in range(40):  # which of them gets a connection is drawn by its port
+                with apart(first.address) as stub:
+                    stub.ListCollections(admin_pb2.ListCollectionsRequest(), timeout=10)
+            alone = refused(str(folder), "--listen", first.address)
+            assert alone.returncode == 1
+            assert f"cannot listen on {first.address}" in alone.stderr
+            by_second = second.stop()[1].count("ListCollections")
+        with apart(first.address) as stub:
+            stub.ListCollections(admin_pb2.ListCollectionsRequest(), timeout=10)
+        by_first = first.stop()[1].count("ListCollections")
+    assert by_second > 0
+    assert by_first > 1
+    assert by_first + by_second == 41
+
+
+@contextmanager
+def apart(address: str) -> Iterator[Any]:
+    """Give a stub with a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        yield admin_pb2_grpc.AdminStub(channel)
+
+
+def test_those_who_come_first_are_not_turned_away(folder: Path) -> None:
+    vectors = np.eye(4, DIM, dtype=np.float32)
+    with Running(folder) as server, Client(server.address, collection="reduced") as client:
+        with ThreadPoolExecutor(32) as pool:
+            found = list(pool.map(lambda _: client.search(vectors, 3), range(64)))
+    assert [len(hits) for hits in found] == [3] * 64
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.1:50051", "example.org:1"])
