@@ -1,7 +1,8 @@
 """Scores of some documents out of many, on a CPU, straight from where their vectors are mapped.
 
 For codes that are numbers. The documents asked for lie scattered, so their vectors are laid end to
-end first: widened to float32 on the way, and no more of them at a time than stay in the cache.
+end first: widened to float32 on the way, and no more of them at a time than stay in the cache. All
+of that is one native call for a block of documents.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from colreduce.native import ROOMS, kernels
 from colreduce.ragged import runs
 from colreduce.threads import side_by_side
 
-# Numbers laid out at a time: 2 MB.
-BLOCK_NUMBERS = 1 << 19
+# Numbers laid out at a time stay in the cache: 256 KB.
+ROOM_NUMBERS = 1 << 16
+
+# Numbers scored between two looks at whether anybody still waits: a millisecond or two.
+BLOCK_NUMBERS = 1 << 21
 
 # From so many blocks on, several are scored at a time.
-MANY = 8
+MANY = 4
 
 
 class RowScorer:
@@ -33,12 +37,6 @@ class RowScorer:
 
         tokens  float32, float16, or int8 with ``scales`` [t] float16
         """
-        gathers = {
-            torch.float32: kernels().gather_floats,
-            torch.float16: kernels().gather_halves,
-            torch.int8: kernels().gather_steps,
-        }
-        self._gather: Callable[..., None] = gathers[tokens.dtype]
         self._tokens = _bits(tokens)
         self._scales = np.empty(0, np.int16) if scales is None else _bits(scales)
         self._offsets = offsets
@@ -47,16 +45,19 @@ class RowScorer:
         self, query: Tensor, rows: NDArray[np.int64], check: Callable[[], None] = lambda: None
     ) -> NDArray[np.float32]:
         """Score a query [q, d] against some documents; ``check`` is called before every block."""
-        columns = torch.from_numpy(np.ascontiguousarray(query.numpy().T, dtype=np.float32))
+        queries, dim = query.shape
+        columns = np.zeros((dim, -(-queries // kernels().WIDE) * kernels().WIDE), np.float32)
+        columns[:, :queries] = query.numpy().T
         lengths = self._offsets[rows + 1] - self._offsets[rows]
         scores = np.empty(len(rows), np.float32)
 
         def score(block: tuple[int, int]) -> None:
             check()
             some = slice(*block)
-            self._score(columns, rows[some], int(lengths[some].sum()), scores[some])
+            room = max(ROOM_NUMBERS // dim, int(lengths[some].max())) + kernels().ROWS
+            self._score(columns, queries, rows[some], room, scores[some])
 
-        blocks = list(runs(lengths, BLOCK_NUMBERS // len(columns)))
+        blocks = list(runs(lengths, BLOCK_NUMBERS // dim))
         if len(blocks) < MANY:
             for block in blocks:
                 score(block)
@@ -65,17 +66,26 @@ class RowScorer:
         return scores
 
     def _score(
-        self, columns: Tensor, rows: NDArray[np.int64], count: int, scores: NDArray[np.float32]
+        self,
+        columns: NDArray[np.float32],
+        queries: int,
+        rows: NDArray[np.int64],
+        room: int,
+        scores: NDArray[np.float32],
     ) -> None:
-        dim, queries = columns.shape
-        # Laid out by numpy: unlike torch it does not let go of Python's lock for every view.
-        with ROOMS.lend(count * (dim + queries) + queries) as room:
-            tokens = room[: count * dim].reshape(count, dim)
-            products = room[count * dim : -queries].reshape(count, queries)
-            self._gather(self._tokens, self._scales, self._offsets, rows, tokens)
-            torch.get_num_threads()  # without it, a fresh thread multiplies on all cores there are
-            torch.mm(torch.from_numpy(tokens), columns, out=torch.from_numpy(products))
-            kernels().maxsim_runs(products, self._offsets, rows, room[-queries:], scores)
+        dim, width = columns.shape
+        with ROOMS.lend(room * (dim + width) + queries) as numbers:
+            kernels().maxsim(
+                self._tokens,
+                self._scales,
+                self._offsets,
+                rows,
+                columns,
+                numbers[: room * dim].reshape(room, dim),
+                numbers[room * dim : -queries].reshape(room, width),
+                numbers[-queries:],
+                scores,
+            )
 
 
 def _bits(numbers: Tensor) -> NDArray[Any]:

@@ -10,8 +10,10 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
+
+from colreduce.native.tiles import ROWS, WIDE, tile
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Numbers: TypeAlias = NDArray[Any]
@@ -61,82 +63,126 @@ def widened(bits: Any) -> Any:
     return _as_float(sign | ((wide & np.int32(0x7FFF)) << np.int32(13))) * UP
 
 
+def _scale(tokens: Any, scales: Any, token: Any) -> Any:
+    """Return what the numbers of a vector are multiplied by: whole steps have a size."""
+
+
+overload(_scale)(
+    lambda tokens, scales, token: (
+        (lambda tokens, scales, token: widened(scales[token]))
+        if tokens.dtype == types.int8
+        else (lambda tokens, scales, token: np.float32(1))
+    )
+)
+
+
+def _number(stored: Any, scale: Any) -> Any:
+    """Return a stored number as float32: a step, the bits of a half, or as it is."""
+
+
+overload(_number)(
+    lambda stored, scale: {
+        types.int8: lambda stored, scale: np.float32(stored) * scale,
+        types.int16: lambda stored, scale: widened(stored),
+    }.get(stored, lambda stored, scale: stored)
+)
+
+
 @native
-def gather_floats(tokens: Numbers, none: Any, offsets: Numbers, rows: Numbers, out: Numbers) -> Any:
+def _gather(tokens: Numbers, scales: Numbers, offsets: Numbers, rows: Numbers, out: Numbers) -> Any:
     """Lay the vectors of documents end to end: ``out`` [t, d]."""
     place = 0
     for row in rows:
         for token in range(offsets[row], offsets[row + 1]):
-            out[place] = tokens[token]
+            scale = _scale(tokens, scales, token)
+            for column in range(tokens.shape[1]):
+                out[place, column] = _number(tokens[token, column], scale)
             place += 1
 
 
 @native
-def gather_halves(tokens: Numbers, none: Any, offsets: Numbers, rows: Numbers, out: Numbers) -> Any:
-    """Do the same for half precision."""
-    place = 0
-    for row in rows:
-        for token in range(offsets[row], offsets[row + 1]):
-            for column in range(tokens.shape[1]):
-                out[place, column] = widened(tokens[token, column])
-            place += 1
-
-
-@native
-def gather_steps(
-    tokens: Numbers, scales: Numbers, offsets: Numbers, rows: Numbers, out: Numbers
-) -> Any:
-    """Do the same for whole steps, whose size each vector has in half precision."""
-    place = 0
-    for row in rows:
-        for token in range(offsets[row], offsets[row + 1]):
-            scale = widened(scales[token])
-            for column in range(tokens.shape[1]):
-                out[place, column] = np.float32(tokens[token, column]) * scale
-            place += 1
+def _multiply(rows: Numbers, count: Any, columns: Numbers, products: Numbers) -> Any:
+    """Multiply the first rows; what lies behind them is multiplied, too, up to a whole tile."""
+    for column in range(0, columns.shape[1], WIDE):
+        for first in range(0, count, ROWS):
+            tile(rows, columns, products, first, column)
 
 
 @finite
-def maxsim_runs(
+def _sum_of_largest(
     products: Numbers, offsets: Numbers, rows: Numbers, best: Numbers, scores: Numbers
 ) -> Any:
-    """Fill ``scores`` [n] with the sum over columns of the largest value of each document's run.
-
-    products [t, q]  of the documents ``rows``, end to end; ``best`` [q] is room to work in
-    """
+    """Fill ``scores`` [n] with the sum over columns of the largest value of each document's run."""
     place = 0
     for number in range(len(rows)):
         stop = place + offsets[rows[number] + 1] - offsets[rows[number]]
-        best[:] = products[place]
+        for column in range(len(best)):
+            best[column] = products[place, column]
         for token in range(place + 1, stop):
-            for column in range(products.shape[1]):
+            for column in range(len(best)):
                 best[column] = max(best[column], products[token, column])
         total = np.float32(0)
-        for column in range(products.shape[1]):
+        for column in range(len(best)):
             total += best[column]
         scores[number] = total
         place = stop
 
 
+@native
+def _that_fit(offsets: Numbers, rows: Numbers, first: Any, room: Any) -> Any:
+    """Return which document is the first that finds no more room, and how much is taken."""
+    last, count = first, 0
+    while last < len(rows):
+        size = offsets[rows[last] + 1] - offsets[rows[last]]
+        if count + size > room:
+            break
+        count += size
+        last += 1
+    return last, count
+
+
+@native
+def maxsim(
+    tokens: Numbers,
+    scales: Numbers,
+    offsets: Numbers,
+    rows: Numbers,
+    columns: Numbers,
+    laid: Numbers,
+    products: Numbers,
+    best: Numbers,
+    scores: Numbers,
+) -> Any:
+    """Score the documents ``rows``: fill ``scores`` [n].
+
+    tokens   [t, d]  float32, the bits of halves as int16, or whole steps as int8
+    scales   [t]     the bits of the steps' sizes; nothing for others
+    offsets          document n has the vectors from offsets[n] to offsets[n + 1]
+    columns  [d, w]  the query's vectors; w is a whole number of tiles
+    laid     [r, d]  and products [r, w]: room to work in, for a tile more than the longest document
+    best     [q]     room for the largest value of each of the query's vectors
+    """
+    first = 0
+    while first < len(rows):
+        last, count = _that_fit(offsets, rows, first, len(laid) - ROWS)
+        some = rows[first:last]
+        _gather(tokens, scales, offsets, some, laid)
+        _multiply(laid, count, columns, products)
+        _sum_of_largest(products, offsets, some, best, scores[first:last])
+        first = last
+
+
 @reordered
 def dots(vectors: Numbers, rows: Numbers, query: Numbers, out: Numbers) -> Any:
-    """Fill ``out`` [n] with the product of ``query`` and each of some rows, taken alone."""
+    """Fill ``out`` [n] with the product of ``query`` and each of some rows, taken alone.
+
+    vectors [t, d]  float32, the bits of halves as int16, or whole steps as int8
+    """
     for number in range(len(rows)):
         row = rows[number]
         total = np.float32(0)
         for column in range(vectors.shape[1]):
-            total += np.float32(vectors[row, column]) * query[column]
-        out[number] = total
-
-
-@reordered
-def dots_of_halves(vectors: Numbers, rows: Numbers, query: Numbers, out: Numbers) -> Any:
-    """Do the same for half precision."""
-    for number in range(len(rows)):
-        row = rows[number]
-        total = np.float32(0)
-        for column in range(vectors.shape[1]):
-            total += widened(vectors[row, column]) * query[column]
+            total += _number(vectors[row, column], np.float32(1)) * query[column]
         out[number] = total
 
 

@@ -51,10 +51,12 @@ def test_every_number_in_half_precision_is_widened_exactly():
 @pytest.mark.parametrize("rows", [[0], [5, 2], [6, 3, 3, 0], [0, 1, 2, 3, 4, 5, 6], []])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
 @pytest.mark.parametrize("block", [1, 24 * 50, 1 << 19])
-def test_documents_are_scored_as_the_reference_scores_them(dtype, rows, block, monkeypatch):
+@pytest.mark.parametrize("tokens_of_query", [1, 6, 31, 33, 70])
+def test_documents_are_scored_as_the_reference_scores_them(dtype, rows, block, tokens_of_query, monkeypatch):
     monkeypatch.setattr(module, "BLOCK_NUMBERS", block)
+    monkeypatch.setattr(module, "ROOM_NUMBERS", block // 2)
     monkeypatch.setattr(module, "MANY", 3)  # so that some blocks are scored side by side
-    tokens, query = drawn(int(LENGTHS.sum()), 24), drawn(6, 24, seed=2)
+    tokens, query = drawn(int(LENGTHS.sum()), 24), drawn(tokens_of_query, 24, seed=2)
     scales = None
     if dtype == torch.int8:
         scales = (tokens.abs().amax(1) / 127).half()
@@ -76,12 +78,12 @@ def test_a_score_is_asked_for_no_longer_than_somebody_waits(monkeypatch):
 
     def check() -> None:
         asked.append(1)
-        if len(asked) == 3:
+        if len(asked) >= 3:
             raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        scorer.scores(drawn(2, 24), np.arange(5), check)
-    assert len(asked) == 3
+        scorer.scores(drawn(2, 24), np.arange(200) % 7, check)
+    assert 3 <= len(asked) <= 3 + torch.get_num_threads()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
@@ -202,7 +204,7 @@ def test_nothing_is_left_to_compile_once_it_is_warm(tmp_path):
             assert len(index.view.search(asked)) == 3
     after = {name: len(one.signatures) for name, one in vars(compiled).items() if jitted(one)}
     assert after == known
-    assert known["gather_steps"] == known["dots_of_halves"] == 1
+    assert known["maxsim"] == known["dots"] == 3
 
 
 def jitted(one: object) -> bool:

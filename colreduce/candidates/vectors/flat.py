@@ -140,12 +140,10 @@ class FlatSearcher:
         return products
 
     def _natively(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        halves = self._vectors.dtype == torch.float16
-        multiply = kernels().dots_of_halves if halves else kernels().dots
         products = np.empty(len(rows), np.float32)
 
         def some(start: int, stop: int) -> None:
-            multiply(self._bits, rows[start:stop], query, products[start:stop])
+            kernels().dots(self._bits, rows[start:stop], query, products[start:stop])
 
         if rows.size * query.size < WORTH_SHARING:
             some(0, len(rows))
