@@ -5,6 +5,9 @@ one is. Here six rows meet two vectors of columns, so each step of the inner loo
 and multiplies twelve times. The loop is written in the terms of LLVM, because numba would keep the
 sums in memory. Libraries do the same, but calling one from Python hands the interpreter's lock
 round for every block, and one search has many.
+
+numba looks for changes in the file of the kernel alone, `compiled.py`, before it takes what it kept
+on disk: whoever changes this file has to touch that one.
 """
 
 from __future__ import annotations

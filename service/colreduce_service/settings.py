@@ -84,7 +84,10 @@ class Settings:
         None, "Folder for the files that Snapshot writes; without it there is no Snapshot."
     )
     workers: int = setting(
-        0, "Searches that run at once. Default: one per core.", type=click.IntRange(min=0)
+        0,
+        "Searches that run at once. Default: one more than cores: while one is read or answered, "
+        "another has the core.",
+        type=click.IntRange(min=0),
     )
     queue: int = setting(
         0,
@@ -143,7 +146,7 @@ class Settings:
 
     def resolved(self) -> Settings:
         """Return the settings with the number of workers when that was left to the server."""
-        return dataclasses.replace(self, workers=self.workers or cores())
+        return dataclasses.replace(self, workers=self.workers or cores() + 1)
 
 
 FIELDS = {one.name: one for one in dataclasses.fields(Settings)}

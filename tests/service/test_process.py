@@ -81,9 +81,12 @@ def apart(address: str) -> Iterator[Any]:
 
 def test_those_who_come_first_are_not_turned_away(folder: Path) -> None:
     vectors = np.eye(4, DIM, dtype=np.float32)
-    with Running(folder) as server, Client(server.address, collection="reduced") as client:
-        with ThreadPoolExecutor(32) as pool:
-            found = list(pool.map(lambda _: client.search(vectors, 3), range(64)))
+    with (
+        Running(folder) as server,
+        Client(server.address, collection="reduced") as client,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        found = list(pool.map(lambda _: client.search(vectors, 3), range(64)))
     assert [len(hits) for hits in found] == [3] * 64
 
 

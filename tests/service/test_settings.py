@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # A value for every setting that is not its default.
 VALUES: dict[str, Any] = {
     "listen": "127.0.0.1:7",
+    "share_port": True,
     "read_only": True,
     "ray": "10.0.0.1:6379",
     "replicas": 2,

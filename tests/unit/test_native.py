@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -51,12 +52,14 @@ def test_every_number_in_half_precision_is_widened_exactly():
 @pytest.mark.parametrize("rows", [[0], [5, 2], [6, 3, 3, 0], [0, 1, 2, 3, 4, 5, 6], []])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.int8])
 @pytest.mark.parametrize("block", [1, 24 * 50, 1 << 19])
-@pytest.mark.parametrize("tokens_of_query", [1, 6, 31, 33, 70])
-def test_documents_are_scored_as_the_reference_scores_them(dtype, rows, block, tokens_of_query, monkeypatch):
+@pytest.mark.parametrize("queries", [1, 6, 31, 33, 70])
+def test_documents_are_scored_as_the_reference_scores_them(
+    dtype, rows, block, queries, monkeypatch
+):
     monkeypatch.setattr(module, "BLOCK_NUMBERS", block)
     monkeypatch.setattr(module, "ROOM_NUMBERS", block // 2)
     monkeypatch.setattr(module, "MANY", 3)  # so that some blocks are scored side by side
-    tokens, query = drawn(int(LENGTHS.sum()), 24), drawn(tokens_of_query, 24, seed=2)
+    tokens, query = drawn(int(LENGTHS.sum()), 24), drawn(queries, 24, seed=2)
     scales = None
     if dtype == torch.int8:
         scales = (tokens.abs().amax(1) / 127).half()
@@ -130,7 +133,7 @@ def test_the_largest_are_those_that_sorting_finds():
     "recipe",
     [
         "ward(factor=4) | int8 | mean | maxsim(candidates=20)",
-        "fp16 | fde(reps=4, buckets=3) | maxsim(candidates=20)",
+        "fp16 | fde(repetitions=4, bits=3) | maxsim(candidates=20)",
         "ward(factor=4) | fp32 | exhaustive | maxsim(whole=15, kept=int8)",
     ],
 )
@@ -194,9 +197,9 @@ def test_nothing_is_left_to_compile_once_it_is_warm(tmp_path):
     from colreduce.native import compiled
 
     known = {name: len(one.signatures) for name, one in vars(compiled).items() if jitted(one)}
-    for recipe in ("int8 | mean | maxsim", "fp16 | fde(reps=2) | maxsim", "fp32 | mean | maxsim"):
-        folder = tmp_path / recipe.partition(" ")[0]
-        with Index.create(folder, recipe=recipe, dim=16) as index:
+    for codec, first in (("int8", "mean"), ("fp16", "fde(repetitions=2)"), ("fp32", "mean")):
+        folder = tmp_path / codec
+        with Index.create(folder, recipe=f"{codec} | {first} | maxsim", dim=16) as index:
             index.add([f"d{n}" for n in range(30)], embeddings=list(drawn(300, 16).split(10)))
         with Index.open(folder) as index:
             [asked] = index.ask([drawn(5, 16)], 3)
@@ -213,12 +216,16 @@ def jitted(one: object) -> bool:
 
 def test_kernels_are_compiled_where_no_file_can_be_kept():
     code = (
-        "from numba.core import caching\n"
-        "caching._CacheImpl._locator_classes = []\n"
         "from colreduce.index.warm import warm\n"
         "warm()\n"
         "from colreduce.native import kernels\n"
         "print(type(kernels().largest._cache).__name__)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "NUMBA_CACHE_LOCATOR_CLASSES": "ZipCacheLocator"},
+    )
     assert done.stdout.strip() == "NullCache", done.stderr
