@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from colreduce.errors import DeadlineExceeded, Overloaded, Unavailable
+from colreduce.errors import ColreduceError, DeadlineExceeded, Overloaded, Unavailable
 from colreduce_service.deadline import Deadline
 
 # What a caller waits for a search when it does not say, and how much of it may go to queueing.
@@ -87,8 +87,13 @@ class Admission:
 
     def require_room(self) -> None:
         """Send a request away before anything of it is read, if there is no place for it."""
+        if (why := self.why_not()) is not None:
+            raise why
+
+    def why_not(self) -> ColreduceError | None:
+        """Return why there is no place for a request now; None if there is one."""
         with self._guard:
-            self._require_room()
+            return self._why_not()
 
     @contextmanager
     def enter(self, context: grpc.ServicerContext, deadline: Deadline) -> Iterator[None]:
@@ -126,14 +131,15 @@ class Admission:
     def _inside(self) -> int:
         return self._running + len(self._waiting) + self._outside
 
-    def _require_room(self) -> None:
+    def _why_not(self) -> ColreduceError | None:
         if self._closed:
-            raise Unavailable(f"{self._closed}: try again")
+            return Unavailable(f"{self._closed}: try again")
         if self._inside >= self.workers + self.queue:
-            raise Overloaded(
+            return Overloaded(
                 f"{self._running} requests run and {self._inside - self._running} wait, which is "
                 "as many as this server takes: try again later"
             )
+        return None
 
     @property
     def _free(self) -> bool:
@@ -143,8 +149,8 @@ class Admission:
         self, context: grpc.ServicerContext, deadline: Deadline, *, back: bool = False
     ) -> None:
         with self._guard:
-            if not back:
-                self._require_room()
+            if not back and (why := self._why_not()) is not None:
+                raise why
             if self._free:
                 self._running += 1
                 return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -37,6 +38,22 @@ log = logging.getLogger(__name__)
 
 # Streams that may be open at once; each holds a thread while it lasts.
 STREAMS = 16
+
+
+class _Here(ThreadPoolExecutor):
+    """Does what it is given at once, in the thread that gives it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **more: Any) -> Future[Any]:
+        """Return what is over already."""
+        over: Future[Any] = Future()
+        try:
+            over.set_result(fn(*args, **more))
+        except BaseException as error:
+            over.set_exception(error)
+        return over
+
+
+HERE = _Here(1)
 
 
 class Guard(grpc.ServerInterceptor):
@@ -74,6 +91,8 @@ class Guard(grpc.ServerInterceptor):
         if handler is None or not method.startswith(OURS):
             return handler
         rule = RULES[method]  # a method that has no rule is answered with an error, and not let in
+        if (why := self._lanes[rule.lane].why_not()) is not None:
+            return self._refusal(method, rule, why)
         # Messages are read inside, one by one and within bounds, which gRPC allows only when it is
         # told that there may be several. One that is no message is the caller's mistake.
         if handler.response_streaming:
@@ -148,6 +167,20 @@ class Guard(grpc.ServerInterceptor):
     def _next(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> bytes | None:
         with self._patience.within(context, IDLE_SECONDS, idle=True):
             return read_next(messages)
+
+    def _refusal(
+        self, method: str, rule: Rule, why: ColreduceError
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return what turns a request away in the thread that took it up.
+
+        The more come, the less may one of them cost: nothing is read, and no other thread woken.
+        """
+
+        def refuse(messages: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
+            self._fail(why, Call.begin(method, rule, context))
+
+        refuse.experimental_thread_pool = HERE  # type: ignore[attr-defined]
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
     def _let_in(self, call: Call) -> None:
         call.principal = self._access.admit(call.context, call.rule)
