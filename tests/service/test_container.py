@@ -82,7 +82,7 @@ def test_prometheus_reads_where_the_server_is_told_to_answer() -> None:
     port = gather(context, None)[0].metrics.rpartition(":")[2]
     observed = yaml.safe_load((OBSERVE / "prometheus.yml").read_text(encoding="utf-8"))
     assert observed["scrape_configs"][0]["static_configs"][0]["targets"] == [f"colreduce:{port}"]
-    assert ".[cpu,documents,insight]" in DOCKERFILE
+    assert ".[cpu,fast,documents,insight]" in DOCKERFILE
 
 
 def test_every_file_that_compose_mounts_is_here_and_no_port_is_for_others() -> None:
