@@ -236,6 +236,9 @@ def picture(found: dict[str, Any], name: str) -> None:
     right.set(xlabel="offered a second", ylabel="answered a second", xscale="log",
               title="Callers who come whatever happens")  # fmt: skip
     right.legend(loc="upper left")
+    right.set_xticks([r["offered"] for r in some], [f"{r['offered']:.0f}" for r in some],
+                     rotation=45, minor=False)  # fmt: skip
+    right.set_xticks([], minor=True)
     late = right.twinx()
     late.plot([r["offered"] for r in some], [r.get("p99_ms") for r in some], "s:", color="C3")
     late.set(ylabel="p99 of what was answered, ms (dotted)", ylim=(0, 1000 * DEADLINE))

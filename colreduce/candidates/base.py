@@ -158,7 +158,12 @@ def best(scores: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> Found:
     k = min(k, len(scores))
     if k and has_numba():
         found = Found(np.empty(k, np.int64), np.empty(k, np.float32))
-        kernels().largest(scores, rows, found.scores, found.rows)
+        kernels().largest(
+            np.ascontiguousarray(scores, dtype=np.float32),
+            np.ascontiguousarray(rows, dtype=np.int64),
+            found.scores,
+            found.rows,
+        )
         return found
     if 0 < k < len(scores):
         least = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -20,6 +20,7 @@ from colreduce.codec.base import Codes
 from colreduce.errors import NotFound
 from colreduce.filters import Columns, Filter
 from colreduce.index.build import CODES, FIRST, LENGTHS, ORIGINAL
+from colreduce.index.passing import Passing
 from colreduce.index.resident import Resident
 from colreduce.index.stored import WHOLE, Block, Stored, joined, whole_codec
 from colreduce.maxsim import segment_max
@@ -98,27 +99,6 @@ class Asked:
     check: Callable[[], None] = lambda: None  # called between steps; raises to stop the search
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> how long it took
     second: bool = True  # whether the best are scored once more, where the recipe says so
-
-
-class Passing:
-    """Which rows of every segment are live and pass a filter."""
-
-    def __init__(self, masks: Sequence[NDArray[np.bool_]]) -> None:
-        self._masks = masks
-        self._runs: dict[tuple[int, int], tuple[bool, NDArray[np.bool_] | None]] = {}
-
-    @cached_property
-    def mask(self) -> NDArray[np.bool_]:
-        """Say of every row of all segments whether it passes."""
-        return np.concatenate([np.zeros(0, dtype=bool), *self._masks])
-
-    def run(self, first: int, last: int) -> tuple[bool, NDArray[np.bool_] | None]:
-        """Say of a run of segments whether any row passes, and which do; None if all do."""
-        if (first, last) not in self._runs:
-            alone = last - first == 1
-            mask = self._masks[first] if alone else np.concatenate(self._masks[first:last])
-            self._runs[first, last] = bool(mask.any()), None if mask.all() else mask
-        return self._runs[first, last]
 
 
 class View:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from colreduce.errors import ShapeMismatch
 from colreduce.native import ROOMS, kernels
 from colreduce.ragged import runs
 from colreduce.threads import side_by_side
@@ -37,6 +38,9 @@ class RowScorer:
 
         tokens  float32, float16, or int8 with ``scales`` [t] float16
         """
+        # Native code looks at no bounds.
+        if int(offsets[-1]) > len(tokens):
+            raise ShapeMismatch(f"{int(offsets[-1])} vectors are counted; there are {len(tokens)}")
         self._tokens = _bits(tokens)
         self._scales = np.empty(0, np.int16) if scales is None else _bits(scales)
         self._offsets = offsets
@@ -46,6 +50,10 @@ class RowScorer:
     ) -> NDArray[np.float32]:
         """Score a query [q, d] against some documents; ``check`` is called before every block."""
         queries, dim = query.shape
+        if dim != self._tokens.shape[1]:
+            raise ShapeMismatch(
+                f"the query is {dim} wide; the stored vectors are {self._tokens.shape[1]} wide"
+            )
         columns = np.zeros((dim, -(-queries // kernels().WIDE) * kernels().WIDE), np.float32)
         columns[:, :queries] = query.numpy().T
         lengths = self._offsets[rows + 1] - self._offsets[rows]

@@ -14,6 +14,7 @@ from colreduce import Index
 from colreduce.candidates import base
 from colreduce.candidates.vectors import flat
 from colreduce.candidates.vectors.flat import FlatSearcher, stored_rows
+from colreduce.errors import ShapeMismatch
 from colreduce.index import stored
 from colreduce.index.search import Asked
 from colreduce.index.warm import warm
@@ -87,6 +88,18 @@ def test_a_score_is_asked_for_no_longer_than_somebody_waits(monkeypatch):
     with pytest.raises(TimeoutError):
         scorer.scores(drawn(2, 24), np.arange(200) % 7, check)
     assert 3 <= len(asked) <= 3 + torch.get_num_threads()
+
+
+def test_what_does_not_fit_is_refused_before_any_memory_is_touched():
+    tokens = drawn(int(LENGTHS.sum()), 24)
+    scorer = RowScorer(tokens, None, OFFSETS)
+    for width in (3, 23, 25):
+        with pytest.raises(ShapeMismatch, match=f"{width} wide"):
+            scorer.scores(drawn(2, width), np.array([0]))
+        with pytest.raises(ShapeMismatch, match=f"{width} wide"):
+            FlatSearcher(tokens.numpy()).search(drawn(1, width).numpy(), 1, None)
+    with pytest.raises(ShapeMismatch, match="are counted"):
+        RowScorer(tokens[:-1], None, OFFSETS)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])

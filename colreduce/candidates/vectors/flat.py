@@ -14,6 +14,7 @@ from torch.utils.dlpack import from_dlpack
 
 from colreduce.candidates.base import Found, Moved, Part, Parts, best, wanted_rows
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
+from colreduce.errors import ShapeMismatch
 from colreduce.method import State
 from colreduce.native import has_numba, kernels
 from colreduce.threads import share_out
@@ -140,6 +141,10 @@ class FlatSearcher:
         return products
 
     def _natively(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        if query.shape != self._bits.shape[1:]:  # native code looks at no bounds
+            raise ShapeMismatch(
+                f"the query's vector is {len(query)} wide; the stored ones {self._bits.shape[1]}"
+            )
         products = np.empty(len(rows), np.float32)
 
         def some(start: int, stop: int) -> None:
