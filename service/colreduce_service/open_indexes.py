@@ -54,7 +54,7 @@ class OpenIndexes:
         self._collections: dict[str, Collection] = {}
         self._folder: Collections | None = None  # None where the root is an index itself
         self._missing: set[str] = set()  # collections whose folder was not there at the last look
-        self._changing = threading.Lock()  # held while collections come and go
+        self._changing = threading.RLock()  # held while collections come and go
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._changed: Callable[[], None] = lambda: None
@@ -187,7 +187,7 @@ class OpenIndexes:
         if self._folder is not None:
             with self._changing:
                 self._let_go()
-                self._look_for_more(self._folder)
+            self._look_for_more(self._folder)
 
     def close(self) -> None:
         """Stop watching, write what waits, and let go of the files."""
@@ -233,11 +233,17 @@ class OpenIndexes:
         self._missing = missing
 
     def _look_for_more(self, folder: Collections) -> None:
-        found = dict(self._collections)
-        for name in (*folder.names(), *_in_shards(self.root)):
-            if name not in found:
-                found[name] = self._opened(name, self.root / name)
-        self._collections = found
+        """Open what others have made. It may have to load a model, and nobody waits for that."""
+        with self._changing:
+            names = {*folder.names(), *_in_shards(self.root)} - set(self._collections)
+        for name in sorted(names):
+            found = self._opened(name, self.root / name)
+            with self._changing:
+                known = name in self._collections
+                if not known:
+                    self._collections = {**self._collections, name: found}
+            if known:
+                found.close()
 
     def _require_folder(self) -> Collections:
         if not self._write:

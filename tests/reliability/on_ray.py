@@ -30,6 +30,10 @@ ROOT = Path(__file__).parents[2]
 TOKEN = "RAY_AUTH_TOKEN_PATH"
 
 
+# What Ray says when a node, or the first process of one, is not up in time.
+TOO_SLOW = (b"timed out during startup", b"Timed out waiting for file")
+
+
 def alone(module, *arguments):
     """Run a module of the tests in a network and a home of its own; return how it ended.
 
@@ -38,7 +42,7 @@ def alone(module, *arguments):
     """
     for _ in range(3):
         done = _alone(module, *arguments)
-        if done.returncode == 0 or b"timed out during startup" not in done.stderr:
+        if done.returncode == 0 or not any(words in done.stderr for words in TOO_SLOW):
             break
     return done
 

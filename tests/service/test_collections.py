@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from colreduce_service.encoders import Encoders
 from colreduce_service.open_indexes import OpenIndexes
 
 from colreduce import Client, Collections, Index
@@ -19,6 +22,7 @@ from colreduce.errors import (
     NotFound,
     ReadOnly,
 )
+from colreduce.recipe import Recipe
 from tests.service.running import DIM, fill, scraped, serving, unit_vectors, until
 
 RECIPE = "fp32 | exhaustive | maxsim"
@@ -260,4 +264,40 @@ def test_a_folder_that_is_away_for_a_moment_is_not_taken_for_a_dropped_one(root:
     indexes.look()
     with pytest.raises(NotFound):
         indexes.get("papers")
+    indexes.close()
+
+
+class SlowToLoad(Encoders):
+    """Lends models when it is told to go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def lend(self, index: Index) -> None:
+        if index.path.name == "slow":
+            self.begun.set()
+            assert self.go_on.wait(20)
+        super().lend(index)
+
+
+def test_while_a_model_is_loaded_collections_come_and_go(root: Path) -> None:
+    encoders = SlowToLoad()
+    indexes = OpenIndexes(root, encoders)
+    indexes.open()
+    fill(root / "slow", RECIPE, documents=3)
+    looking = threading.Thread(target=indexes.look)
+    looking.start()
+    assert encoders.begun.wait(20)
+    more: Any = {"encoder": None, "dim": DIM, "seed": 0}
+    more |= {"store_texts": True, "store_assignment": None}
+    made = indexes.create("quick", Recipe.parse(RECIPE), **more)
+    assert made.ready
+    assert indexes.drop("quick") == 0
+    with pytest.raises(NotFound):
+        indexes.get("slow")
+    encoders.go_on.set()
+    looking.join()
+    assert indexes.get("slow").documents == 3
+    assert [one.name for one in indexes.all()] == ["slow"]
     indexes.close()
