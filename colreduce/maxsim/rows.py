@@ -8,15 +8,13 @@ of that is one native call for a block of documents.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from colreduce.errors import ShapeMismatch
-from colreduce.native import ROOMS, kernels
+from colreduce.native import ROOMS, bits, kernels
 from colreduce.ragged import runs
 from colreduce.threads import side_by_side
 
@@ -41,8 +39,8 @@ class RowScorer:
         # Native code looks at no bounds.
         if int(offsets[-1]) > len(tokens):
             raise ShapeMismatch(f"{int(offsets[-1])} vectors are counted; there are {len(tokens)}")
-        self._tokens = _bits(tokens)
-        self._scales = np.empty(0, np.int16) if scales is None else _bits(scales)
+        self._tokens = bits(tokens)
+        self._scales = np.empty(0, np.int16) if scales is None else bits(scales)
         self._offsets = offsets
 
     def scores(
@@ -94,11 +92,3 @@ class RowScorer:
                 numbers[-queries:],
                 scores,
             )
-
-
-def _bits(numbers: Tensor) -> NDArray[Any]:
-    """Return an array that kernels take, over the same bytes."""
-    found: NDArray[Any] = (
-        numbers.view(torch.int16) if numbers.dtype == torch.float16 else numbers
-    ).numpy()
-    return found

@@ -12,15 +12,17 @@ from __future__ import annotations
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import ModuleType
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
 
 @cache
@@ -35,6 +37,13 @@ def kernels() -> ModuleType:
     from colreduce.native import compiled
 
     return compiled
+
+
+def bits(numbers: Tensor) -> NDArray[Any]:
+    """Return an array that kernels take, over the same bytes: halves as the integers they are."""
+    taken = numbers.view(torch.int16) if numbers.dtype == torch.float16 else numbers
+    found: NDArray[Any] = taken.numpy()
+    return found
 
 
 class Rooms:

@@ -16,7 +16,7 @@ from colreduce.candidates.base import Found, Moved, Part, Parts, best, wanted_ro
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
 from colreduce.errors import ShapeMismatch
 from colreduce.method import State
-from colreduce.native import has_numba, kernels
+from colreduce.native import bits, has_numba, kernels
 from colreduce.threads import share_out
 
 VECTORS, SCALES = "vectors", "scales"
@@ -100,8 +100,7 @@ class FlatSearcher:
     def __init__(self, vectors: NDArray[Any], scales: NDArray[Any] | None = None) -> None:
         # DLPack shares memory that may not be written to; nothing here writes to it.
         self._vectors = from_dlpack(vectors)
-        halves = self._vectors.dtype == torch.float16
-        self._bits = (self._vectors.view(torch.int16) if halves else self._vectors).numpy()
+        self._bits = bits(self._vectors)
         self._scales = None if scales is None else from_dlpack(scales)
 
     @property
