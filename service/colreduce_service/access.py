@@ -1,8 +1,10 @@
 """Who may do what: bearer tokens with roles, read from a file that holds only their hashes.
 
 A line of the file is ``NAME ROLE SHA256``, as ``colreduce token`` prints it; ``#`` begins a
-comment. The file is looked at with every request, so a token that was taken out of it is refused
-from then on. Without a file everybody who gets through to the server may do everything.
+comment. The file is looked at with every request: a token that is added lets in at once, one that
+is taken out is refused as soon as the file has stood still for a moment, since a file that is just
+being written may lack lines that it keeps. Without a file everybody who gets through to the server
+may do everything.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 import os
 import re
 import secrets
@@ -33,6 +36,9 @@ PREFIX = "crt_"  # so that scanners for leaked secrets know one
 
 # The file is read again at least this often, because a change within the clock's grain is not seen.
 READ_AGAIN_SECONDS = 1.0
+
+# A file that changed less than this ago may still be written: what it lacks is not yet taken away.
+SETTLED_SECONDS = 0.2
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -86,6 +92,7 @@ class TokenFile:
         self._guard = threading.Lock()
         self._seen: tuple[int, ...] = ()
         self._read_at = 0.0
+        self._changing_since = math.inf
         self._trouble = ""
         try:
             self._entries = read_entries(path.read_text(encoding="utf-8"), str(path))
@@ -106,17 +113,29 @@ class TokenFile:
                 state = os.stat(self._path)
                 seen = (state.st_mtime_ns, state.st_size, state.st_ino)
                 if seen != self._seen or time.monotonic() > self._read_at + READ_AGAIN_SECONDS:
-                    self._read_at = time.monotonic()
-                    text = self._path.read_text(encoding="utf-8")
-                    self._entries = read_entries(text, self._path.name)
-                    self._seen = seen
+                    found = read_entries(self._path.read_text(encoding="utf-8"), self._path.name)
+                    if self._still_changing(state.st_mtime):
+                        return self._entries + found  # of two lines for a token the later counts
+                    self._entries, self._seen, self._read_at = found, seen, time.monotonic()
                     self._report("")
-            except OSError as error:  # gone: then nobody is let in
-                self._entries, self._seen = [], ()
-                self._report(f"{error}; nobody is let in")
+            except OSError as error:  # gone, or between its old self and its new one
+                if not self._still_changing(_touched(self._path.parent)):
+                    self._entries, self._seen = [], ()
+                    self._report(f"{error}; nobody is let in")
             except ValueError as error:  # half written, or wrong: the next look may be better
                 self._report(f"{error}; the tokens read before still hold")
             return self._entries
+
+    def _still_changing(self, touched: float) -> bool:
+        """Say whether the file may still be written, which is not believed for long."""
+        now = time.monotonic()
+        # A time that lies ahead of our clock says nothing, and then the file holds as it is.
+        young = 0 <= time.time() - touched < SETTLED_SECONDS
+        self._changing_since = min(self._changing_since, now) if young else math.inf
+        if young and now - self._changing_since < SETTLED_SECONDS:
+            return True
+        self._changing_since = math.inf
+        return False
 
     def _report(self, trouble: str) -> None:
         """Log what is wrong with the file once, and not with every request."""
@@ -143,6 +162,13 @@ class Access:
                 f"{principal.name} has the role {principal.role}; this takes {rule.role}"
             )
         return principal
+
+
+def _touched(directory: Path) -> float:
+    try:
+        return os.stat(directory).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _bearer(context: grpc.ServicerContext) -> str:

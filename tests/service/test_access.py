@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,14 @@ from typing import Any
 import grpc
 import pytest
 from click.testing import CliRunner
-from colreduce_service.access import TokenFile, new_token, read_entries
+from colreduce_service.access import SETTLED_SECONDS, TokenFile, new_token, read_entries
 from colreduce_service.command import token
 from colreduce_service.methods import RULES
 from colreduce_service.rates import BURST_SECONDS, Rates
 
 from colreduce.errors import AccessDenied, BadInput, RateLimited, Unauthenticated
 from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, write_pb2
-from tests.service.running import Running, fill
+from tests.service.running import Running, fill, until
 
 QUERY = [[1.0] + [0.0] * 15]
 
@@ -46,12 +47,14 @@ def test_only_a_token_of_the_file_lets_in_and_a_change_of_the_file_counts_at_onc
         with server.client() as nobody:
             assert nobody.health() == "SERVING"
         file.write_text("")
+        time.sleep(SETTLED_SECONDS)
         with server.client(token=secret) as known, pytest.raises(Unauthenticated):
             known.search(QUERY)
         file.write_text(entry.line())
         with server.client(token=secret) as known:
             assert known.search(QUERY, k=1)
         file.unlink()
+        time.sleep(SETTLED_SECONDS)
         with server.client(token=secret) as known, pytest.raises(Unauthenticated):
             known.search(QUERY)
         _, said = server.stop()
@@ -151,3 +154,54 @@ def test_the_command_makes_a_token_that_its_line_lets_in(tmp_path: Path) -> None
     assert found is not None
     assert (found.name, found.role) == ("ada", "write")
     assert secret not in line
+
+
+def test_a_file_that_is_being_written_takes_nobody_away_until_it_stands_still(
+    tmp_path: Path,
+) -> None:
+    kept, keeps = new_token("ada", "read")
+    gone, goes = new_token("bob", "read")
+    file = tmp_path / "tokens"
+    file.write_text(f"{keeps.line()}\n{goes.line()}\n")
+    time.sleep(SETTLED_SECONDS)
+    tokens = TokenFile(file)
+    file.unlink()
+    assert tokens.find(kept)
+    began, text = time.monotonic(), f"# without bob\n{keeps.line()}\n"
+    with file.open("w") as written:
+        for character in text:
+            written.write(character)
+            written.flush()
+            assert tokens.find(kept) or time.monotonic() > began + SETTLED_SECONDS
+    assert tokens.find(gone) or time.monotonic() > began + SETTLED_SECONDS
+    until(lambda: tokens.find(gone) is None, seconds=2 * SETTLED_SECONDS)
+    assert tokens.find(kept)
+    new, newly = new_token("eve", "write")
+    file.write_text(newly.line())
+    assert tokens.find(new)
+
+
+def test_a_role_that_was_lowered_counts_at_once(tmp_path: Path) -> None:
+    secret, entry = new_token("ada", "admin")
+    file = tmp_path / "tokens"
+    file.write_text(entry.line())
+    tokens = TokenFile(file)
+    file.write_text(entry.line().replace("admin", "read"))
+    found = tokens.find(secret)
+    assert found is not None
+    assert found.role == "read"
+
+
+def test_a_file_that_never_stands_still_is_believed_all_the_same(tmp_path: Path) -> None:
+    secret, entry = new_token("ada", "read")
+    file = tmp_path / "tokens"
+    file.write_text(entry.line())
+    tokens = TokenFile(file)
+    assert tokens.find(secret)
+    file.write_text("")
+
+    def refused() -> bool:
+        os.utime(file)
+        return tokens.find(secret) is None
+
+    until(refused, seconds=4 * SETTLED_SECONDS)

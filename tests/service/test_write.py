@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from colreduce_service.access import new_token
+from colreduce_service.access import SETTLED_SECONDS, new_token
 from colreduce_service.guard import STREAMS
 
 from colreduce import Client, Index
@@ -219,6 +220,7 @@ def test_a_token_that_is_taken_away_ends_a_stream_that_is_open(index: Path, tmp_
         answers = write_pb2_grpc.WriteStub(channel).Upsert(requests(), metadata=metadata)
         assert next(answers).generation == 3
         file.write_text("")
+        time.sleep(SETTLED_SECONDS)
         go_on.set()
         with pytest.raises(grpc.RpcError) as caught:
             next(answers)
