@@ -6,13 +6,15 @@
 
 A server runs in a process of its own over an index of made vectors, clients in others; all of them
 share the cores of this machine, so what clients cost is in the figures. Asked are 32 query vectors
-of 128 numbers, ten hits. Three things are measured in one run:
+of 128 numbers, ten hits. Four things are measured in one run:
 
 - one caller, in turns in this process and through the server: what the service adds;
 - 1 to 32 callers who ask again as soon as they are answered, beside the index searched by as many
   threads as there are cores; and 16 who ask several read-only servers that share a port, one for
   each core;
-- callers who come at random times, at shares of what could be answered, up to ten times as often.
+- callers who come at random times, at shares of what could be answered, up to ten times as often;
+- the same with the server on one core and the callers on the others, so that neither takes the
+  other's time.
 
 Reduced vectors make a search short, and what the service adds weighs much; with all vectors it is
 the other way round. Of callers who ask again it is also measured what a search costs the server
@@ -32,7 +34,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +210,36 @@ def sharing(folder: Path, seconds: float, servers: int) -> dict[str, Any]:
             one.wait()
 
 
+@contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """Start processes on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def pinned(folder: Path, seconds: float) -> dict[str, Any]:
+    """Let callers come at random times to a server that has one core, from all the others."""
+    its, *others = sorted(os.sched_getaffinity(0))
+    with on({its}):
+        running, address = server(folder)
+    try:
+        with on(set(others)):
+            callers = [in_child("closed", address, count, seconds) for count in (1, 2, 4, 8)]
+            capacity = max(row["per_second"] for row in callers)
+            arriving = [
+                in_child("arriving", address, share * capacity, seconds)
+                for share in (1.0, 3.0, 10.0)
+            ]
+    finally:
+        running.terminate()
+        running.wait()
+    return {"capacity": capacity, "callers": callers, "arriving": arriving}
+
+
 def in_child(what: str, *words: Any) -> dict[str, Any]:
     """Do one of the above in a process of its own, as callers have one."""
     command = [sys.executable, "-m", "benchmarks.load", "--child", what, *map(str, words)]
@@ -217,6 +251,7 @@ def in_child(what: str, *words: Any) -> dict[str, Any]:
 def picture(found: dict[str, Any], name: str) -> None:
     """Draw throughput against latency."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     rows = found["callers"]
@@ -230,18 +265,27 @@ def picture(found: dict[str, Any], name: str) -> None:
     left.plot(shared["per_second"], shared["p99_ms"], "D", label="16, two servers, p99")
     left.set(xlabel="searches a second", ylabel="ms", yscale="log",
              title="Callers who ask again when answered")  # fmt: skip
+    left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_locator(NullLocator())
     left.legend()
-    some = found["arriving"]
-    right.plot([r["offered"] for r in some], [r["goodput"] for r in some], "o-", label="answered")
-    right.axhline(found["capacity"], ls="--", color="grey", label="capacity")
-    right.set(xlabel="offered a second", ylabel="answered a second", xscale="log",
-              title="Callers who come whatever happens")  # fmt: skip
-    right.legend(loc="upper left")
-    right.set_xticks([r["offered"] for r in some], [f"{r['offered']:.0f}" for r in some],
-                     rotation=45, minor=False)  # fmt: skip
-    right.set_xticks([], minor=True)
     late = right.twinx()
-    late.plot([r["offered"] for r in some], [r.get("p99_ms") for r in some], "s:", color="C3")
+    for key, where, color in (
+        ("", "sharing two cores", "C0"),
+        ("pinned", "a core of its own", "C1"),
+    ):
+        part = found[key] if key else found
+        if part:
+            times = [r["offered"] / part["capacity"] for r in part["arriving"]]
+            share = [100 * r["goodput"] / part["capacity"] for r in part["arriving"]]
+            right.plot(times, share, "o-", color=color, label=where)
+            late.plot(times, [r.get("p99_ms") for r in part["arriving"]], "s:", color=color)
+    right.axhline(100, ls="--", color="grey")
+    right.set(xlabel="offered, times the capacity", ylabel="answered, % of the capacity",
+              xscale="log", ylim=(0, None), title="Callers who come whatever happens")  # fmt: skip
+    right.set_xticks([0.25, 0.5, 1, 2, 5, 10], ["¼", "½", "1", "2", "5", "10"])
+    right.set_xticks([], minor=True)
+    right.legend(loc="lower right")
     late.set(ylabel="p99 of what was answered, ms (dotted)", ylim=(0, 1000 * DEADLINE))
     figure.savefig(common.RESULTS / f"{name}.png", dpi=130)
 
@@ -295,6 +339,8 @@ def main() -> None:
         finally:
             running.terminate()
             running.wait()
+        found["pinned"] = pinned(folder, asked.seconds) if cores > 1 else {}
+        print(found["pinned"], flush=True)
         found["sharing"] = sharing(folder, asked.seconds, cores)
         print(found["sharing"], flush=True)
     inside = found["in_process"][-1]["per_second"]
