@@ -230,10 +230,8 @@ def pinned(folder: Path, seconds: float) -> dict[str, Any]:
         with on(set(others)):
             callers = [in_child("closed", address, count, seconds) for count in (1, 2, 4, 8)]
             capacity = max(row["per_second"] for row in callers)
-            arriving = [
-                in_child("arriving", address, share * capacity, seconds)
-                for share in (1.0, 3.0, 10.0)
-            ]
+            rates = [share * capacity for share in (1.0, 3.0, 10.0)]
+            arriving = [in_child("arriving", address, rate, seconds) for rate in rates]
     finally:
         running.terminate()
         running.wait()
@@ -270,11 +268,11 @@ def picture(found: dict[str, Any], name: str) -> None:
     left.yaxis.set_minor_locator(NullLocator())
     left.legend()
     late = right.twinx()
-    for key, where, color in (
-        ("", "sharing two cores", "C0"),
-        ("pinned", "a core of its own", "C1"),
-    ):
-        part = found[key] if key else found
+    parts = (
+        (found, "sharing two cores", "C0"),
+        (found["pinned"], "a core of its own", "C1"),
+    )
+    for part, where, color in parts:
         if part:
             times = [r["offered"] / part["capacity"] for r in part["arriving"]]
             share = [100 * r["goodput"] / part["capacity"] for r in part["arriving"]]
