@@ -49,6 +49,14 @@ class Documents:
     texts: Sequence[str | None]
 
 
+# Raises when nobody waits for an answer any more.
+Check: TypeAlias = "Callable[[], None]"
+
+
+def go_on() -> None:
+    """Let a search go on, for whomever."""
+
+
 # An array that the store writes as it is, or a function that writes one file's bytes.
 Part: TypeAlias = "NDArray[Any] | Callable[[BinaryIO], None]"
 
@@ -74,8 +82,17 @@ class Searcher(ABC):
         """Work out of a query all that is the same for every segment of a view."""
 
     @abstractmethod
-    def answer(self, prepared: Any, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
-        """Return up to ``k`` rows; those where ``allowed`` is false are never among them."""
+    def answer(
+        self,
+        prepared: Any,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        check: Check = go_on,
+    ) -> Found:
+        """Return up to ``k`` rows; those where ``allowed`` is false are never among them.
+
+        ``check`` is called now and then while it takes long; it raises when nobody waits any more.
+        """
 
     def search(
         self, queries: Sequence[Query], k: int, allowed: NDArray[np.bool_] | None = None

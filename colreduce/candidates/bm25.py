@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from colreduce.candidates.base import (
     Builder,
+    Check,
     Documents,
     FirstStage,
     Found,
@@ -21,6 +22,7 @@ from colreduce.candidates.base import (
     Query,
     Searcher,
     Side,
+    go_on,
 )
 from colreduce.candidates.postings import Entries, Postings, PostingsBuilder, merge_postings
 from colreduce.candidates.texts import document_texts, query_texts
@@ -150,7 +152,13 @@ class Bm25Searcher(Searcher):
         rarity = times * np.log(1 + (documents - holding + 0.5) / (holding + 0.5))
         return _Terms(terms, rarity, max(length / max(documents, 1), 1e-9))
 
-    def answer(self, prepared: _Terms, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+    def answer(
+        self,
+        prepared: _Terms,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        check: Check = go_on,
+    ) -> Found:
         """Score the documents that hold a word of the query."""
         which, rows, counts = self.postings.entries(prepared.terms)
         share = self.postings.totals[rows] / prepared.length

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from colreduce.candidates.base import (
     Builder,
+    Check,
     Documents,
     FirstStage,
     Found,
@@ -24,6 +25,7 @@ from colreduce.candidates.base import (
     Query,
     Searcher,
     Side,
+    go_on,
 )
 from colreduce.candidates.vectors import VECTOR_STORES
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
@@ -142,7 +144,13 @@ class _NoDocuments(Searcher):
     def prepare(self, query: Query) -> None:
         """Look at nothing."""
 
-    def answer(self, prepared: None, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+    def answer(
+        self,
+        prepared: None,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        check: Check = go_on,
+    ) -> Found:
         """Find nothing."""
         return Found(np.empty(0, np.int64), np.empty(0, np.float32))
 
@@ -160,9 +168,15 @@ class SingleVectorSearcher(Searcher):
         with torch.inference_mode():
             return _array(self.method.queries([query], self.state))
 
-    def answer(self, prepared: Matrix, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+    def answer(
+        self,
+        prepared: Matrix,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        check: Check = go_on,
+    ) -> Found:
         """Ask the store."""
-        [found] = self.inner.search(prepared, k, allowed)
+        [found] = self.inner.search(prepared, k, allowed, check)
         return found
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from colreduce.candidates.base import (
     Builder,
+    Check,
     Documents,
     FirstStage,
     Found,
@@ -18,6 +19,7 @@ from colreduce.candidates.base import (
     Parts,
     Query,
     Searcher,
+    go_on,
 )
 from colreduce.candidates.models import load_model
 from colreduce.candidates.postings import Entries, Postings, PostingsBuilder, merge_postings
@@ -99,7 +101,13 @@ class _Searcher(Searcher):
         """Encode the query's text."""
         return self.method.encode(query_texts(self.method.name, [query]), queries=True)
 
-    def answer(self, prepared: Entries, k: int, allowed: NDArray[np.bool_] | None = None) -> Found:
+    def answer(
+        self,
+        prepared: Entries,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        check: Check = go_on,
+    ) -> Found:
         """Multiply the query's weights with those of the documents that share a word."""
         which, rows, weights = self.postings.entries(prepared.terms)
         gains = prepared.weights[which].astype(np.float64) * weights

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from colreduce.candidates.base import (
     Builder,
+    Check,
     Documents,
     FirstStage,
     Found,
@@ -22,6 +23,7 @@ from colreduce.candidates.base import (
     Searcher,
     Side,
     best,
+    go_on,
 )
 from colreduce.candidates.centroids import nearest, spherical_centroids
 from colreduce.errors import ShapeMismatch
@@ -216,7 +218,11 @@ class TokensSearcher(Searcher):
         return vectors.cpu() @ self.centroids.T
 
     def answer(
-        self, prepared: torch.Tensor, k: int, allowed: NDArray[np.bool_] | None = None
+        self,
+        prepared: torch.Tensor,
+        k: int,
+        allowed: NDArray[np.bool_] | None = None,
+        check: Check = go_on,
     ) -> Found:
         """Visit the lists of the query's tokens."""
         similar = prepared
@@ -226,10 +232,12 @@ class TokensSearcher(Searcher):
         probes = self.method.probes
         reach = self.method.reach or int((8 * self.sizes.sum()) ** 0.5) + 1
         while True:
+            check()
             found = self._imputed(similar, probes, reach, wanted, allowed)
             if len(found.rows) >= min(k, there) or probes >= len(self.sizes):
                 break
             probes, reach = 4 * probes, 4 * reach
+        check()
         return self._interacted(similar, found, k) if gathers else found
 
     def _imputed(

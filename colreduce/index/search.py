@@ -244,7 +244,7 @@ class View:
             if some:
                 asked.check()
                 prepared = side.together.prepare(asked.query) if prepared is None else prepared
-                part = side.together.answer(prepared, asked.candidates, allowed)
+                part = side.together.answer(prepared, asked.candidates, allowed, asked.check)
                 parts.append(Found(part.rows + self.starts[start], part.scores))
         if len(parts) == 1:
             return parts[0]

@@ -226,3 +226,21 @@ def test_looking_at_more_lists_finds_more(name):
             [len(e & set(a.rows.tolist())) for e, a in zip(exact, answers, strict=True)]
         )
     assert found[1000] > found[1] + 1
+
+
+@STORES
+@pytest.mark.parametrize("share", [None, 0.01, 0.7])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_a_search_ends_as_soon_as_nobody_waits_for_it(name, share, queries):
+    vectors = clustered()
+    asked = searcher(store_named(name), vectors)
+    allowed = None if share is None else np.random.default_rng(1).random(COUNT) < share
+
+    class NobodyWaits(Exception): ...
+
+    def leave() -> None:
+        raise NobodyWaits
+
+    with pytest.raises(NobodyWaits):
+        asked.search(vectors[:queries], 5, allowed, leave)
+    assert len(asked.search(vectors[:queries], 5, allowed)) == queries

@@ -355,10 +355,24 @@ def test_replicas_open_at_once_and_one_that_does_not_is_asked_later(sharded: Pat
         handles[0][0] = Slow(handles[0][0], pool, 0.2)
         handles[1][0], handles[2][0] = slow, Slow(handles[2][0], pool, 0.2)
         hub = Hub(handles)
-        hub.open(0.4)
+        hub.open(0.4, 0.5)
         assert hub.silent == {1}
         slow.seconds = 0.0
         hub.refresh()
+        assert hub.silent == set()
+        assert sum(hub.documents) == DOCUMENTS
+
+
+def test_a_shard_that_nobody_answers_for_yet_is_waited_for_longer_than_a_second_replica(
+    sharded: Path,
+):
+    with ThreadPoolExecutor(8) as pool:
+        handles = replicas_of(sharded, 2, pool)
+        handles[0][1] = Slow(handles[0][1], pool, 3.0)
+        handles[1] = [Slow(handles[1][0], pool, 3.0), Slow(handles[1][1], pool, 0.6)]
+        hub, began = Hub(handles), time.monotonic()
+        hub.open(0.3, 2.5)
+        assert 0.6 <= time.monotonic() - began < 2.5
         assert hub.silent == set()
         assert sum(hub.documents) == DOCUMENTS
 

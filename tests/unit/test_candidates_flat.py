@@ -11,7 +11,7 @@ import torch
 from colreduce.candidates.base import Documents, Query, best
 from colreduce.candidates.fde import Fde
 from colreduce.candidates.mean import Mean
-from colreduce.candidates.vectors import VECTOR_STORES, kinds
+from colreduce.candidates.vectors import VECTOR_STORES, flat, kinds
 from colreduce.candidates.vectors.flat import FlatSearcher, stored_rows
 from colreduce.candidates.vectors.indexed import Indexed
 from colreduce.errors import BadParameter, ShapeMismatch
@@ -41,6 +41,27 @@ def test_flat_search_equals_sorting_all_products(dtype, share):
         expected, scores = largest(read, query, 17, allowed)
         assert found.rows.tolist() == expected
         np.testing.assert_allclose(found.scores, scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("numba", [True, False])
+@pytest.mark.parametrize("queries", [1, 2])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_a_long_scan_looks_between_blocks_whether_anybody_still_waits(
+    dtype, queries, numba, monkeypatch
+):
+    monkeypatch.setattr(flat, "WORTH_SHARING", 32 * 100)
+    monkeypatch.setattr(flat, "BLOCK_FLOATS", 32 * 100)
+    if not numba:
+        monkeypatch.setattr(flat, "has_numba", lambda: False)
+    vectors = np.random.default_rng(5).standard_normal((1000, 32)).astype(np.float32)
+    rows = stored_rows(vectors, dtype)
+    searcher = FlatSearcher(rows["vectors"], rows.get("scales"))
+    looks: list[None] = []
+    looked = searcher.search(vectors[:queries], 7, None, lambda: looks.append(None))
+    assert len(looks) >= 10
+    for one, other in zip(looked, searcher.search(vectors[:queries], 7, None), strict=True):
+        assert one.rows.tolist() == other.rows.tolist() != []
+        assert one.scores.tolist() == other.scores.tolist()
 
 
 def test_int8_rows_are_off_by_half_a_step_at_most():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from colreduce import Index
+from colreduce.candidates.vectors import flat
 from colreduce.errors import AlreadyExists, BadInput, NotAnIndex, NotFound, ShapeMismatch
 from colreduce.ragged import Ragged
 from tests.reference.maxsim import maxsim as slow_maxsim
@@ -264,3 +265,26 @@ def test_an_index_begun_with_few_tokens_keeps_its_width_for_good(tmp_path):
         assert hit.id == "first"
         assert hit.score == pytest.approx(slow_maxsim(few.numpy(), few.numpy()), rel=1e-5)
         assert index.get(["d001"], vectors=True)[0].vectors.shape[1] == DIM
+
+
+def test_a_search_looks_inside_its_first_stage_whether_anybody_still_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(flat, "WORTH_SHARING", 1)
+    monkeypatch.setattr(flat, "BLOCK_FLOATS", 1)
+    looks = 0
+
+    class NobodyWaits(Exception): ...
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks >= 20:
+            raise NobodyWaits
+
+    recipe = "fp32 | mean | maxsim(candidates=3)"
+    with Index.create(tmp_path / "idx", recipe=recipe, dim=DIM) as index:
+        index.add(names(40), embeddings=documents(40))
+        [asked] = index.ask(queries(1), 3, check=look)
+        with pytest.raises(NobodyWaits):
+            index.view.search(asked)
+        assert "first_stage" not in asked.seconds
+        assert looks < 20 + 16  # every thread looks once more

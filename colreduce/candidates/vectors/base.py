@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.candidates.base import Found, Moved, Part, Parts
+from colreduce.candidates.base import Check, Found, Moved, Part, Parts, go_on
 from colreduce.method import State
 
 Matrix: TypeAlias = "NDArray[np.float32]"
@@ -28,7 +28,13 @@ class VectorBuilder(Protocol):
 class VectorSearcher(Protocol):
     """Finds the rows whose vectors have the largest products with a query's."""
 
-    def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
+    def search(
+        self,
+        queries: Matrix,
+        k: int,
+        allowed: NDArray[np.bool_] | None,
+        check: Check = go_on,
+    ) -> list[Found]:
         """Return up to ``k`` rows for each of ``queries`` [q, f]."""
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:

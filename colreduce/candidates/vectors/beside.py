@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from colreduce.candidates.base import Found
+from colreduce.candidates.base import Check, Found, go_on
 from colreduce.candidates.vectors.base import Matrix
 from colreduce.candidates.vectors.flat import FlatSearcher, settled
 from colreduce.candidates.vectors.room import Room
@@ -34,9 +34,15 @@ class SideBySide:
             else:
                 self._parts += some
 
-    def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
+    def search(
+        self,
+        queries: Matrix,
+        k: int,
+        allowed: NDArray[np.bool_] | None,
+        check: Check = go_on,
+    ) -> list[Found]:
         """Return the rows of the largest products; equal products by row."""
-        return settled(self._parts, queries, k, allowed)
+        return settled(self._parts, queries, k, allowed, check)
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:
         """Return the vectors of some rows."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from colreduce.candidates.base import Found, Moved, Part, Parts, best, wanted_rows
+from colreduce.candidates.base import Check, Found, Moved, Part, Parts, best, go_on, wanted_rows
 from colreduce.candidates.vectors.base import Matrix, VectorBuilder, VectorSearcher, VectorStore
 from colreduce.errors import ShapeMismatch
 from colreduce.method import State
@@ -24,7 +24,8 @@ VECTORS, SCALES = "vectors", "scales"
 # Numbers compared at a time: a block that was turned into float32 is still in the cache.
 BLOCK_FLOATS = 1 << 18
 
-# From so many numbers on, native code multiplies several rows at a time: a few milliseconds.
+# From so many numbers on, native code multiplies several rows at a time, and so many are compared
+# between two looks at whether anybody still waits: a few milliseconds.
 WORTH_SHARING = 1 << 24
 
 # Rows moved at a time.
@@ -118,36 +119,52 @@ class FlatSearcher:
         """Return how many numbers there are."""
         return self._vectors.numel()
 
-    def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
+    def search(
+        self,
+        queries: Matrix,
+        k: int,
+        allowed: NDArray[np.bool_] | None,
+        check: Check = go_on,
+    ) -> list[Found]:
         """Return the rows of the largest products; equal products by row."""
-        return settled([self], queries, k, allowed)
+        return settled([self], queries, k, allowed, check)
 
     def rough(
-        self, queries: Matrix, allowed: NDArray[np.bool_] | None
+        self, queries: Matrix, allowed: NDArray[np.bool_] | None, check: Check = go_on
     ) -> tuple[NDArray[np.int64], Matrix]:
         """Return the rows that may be found and their products, but for their last bits: [r, q]."""
         rows = wanted_rows(len(self._vectors), allowed)
         # Gathering pays when few rows may be returned; else all are read in order.
         gathers = len(rows) * 4 < len(self._vectors)
-        scores = self._products(queries, torch.from_numpy(rows) if gathers else None)
+        scores = self._products(queries, torch.from_numpy(rows) if gathers else None, check)
         return rows, scores if gathers or allowed is None else scores[rows]
 
-    def alone(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def alone(
+        self, query: Matrix, rows: NDArray[np.int64], check: Check = go_on
+    ) -> NDArray[np.float32]:
         """Multiply each of these rows with a query on its own."""
-        products = self._natively(query, rows) if has_numba() else self._in_blocks(query, rows)
+        multiply = self._natively if has_numba() else self._in_blocks
+        products = multiply(query, rows, check)
         if self._scales is not None:
             products *= self._scales.numpy()[rows]
         return products
 
-    def _natively(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _natively(
+        self, query: Matrix, rows: NDArray[np.int64], check: Check
+    ) -> NDArray[np.float32]:
         if query.shape != self._bits.shape[1:]:  # native code looks at no bounds
             raise ShapeMismatch(
                 f"the query's vector is {len(query)} wide; the stored ones {self._bits.shape[1]}"
             )
         products = np.empty(len(rows), np.float32)
 
+        step = max(WORTH_SHARING // query.size, 1)
+
         def some(start: int, stop: int) -> None:
-            kernels().dots(self._bits, rows[start:stop], query, products[start:stop])
+            for begin in range(start, stop, step):
+                check()
+                part = slice(begin, min(begin + step, stop))
+                kernels().dots(self._bits, rows[part], query, products[part])
 
         if rows.size * query.size < WORTH_SHARING:
             some(0, len(rows))
@@ -155,9 +172,12 @@ class FlatSearcher:
             share_out(len(rows), some)
         return products
 
-    def _in_blocks(self, query: Matrix, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _in_blocks(
+        self, query: Matrix, rows: NDArray[np.int64], check: Check
+    ) -> NDArray[np.float32]:
         products = [np.empty(0, np.float32)]
         for some in torch.from_numpy(rows).split(max(BLOCK_FLOATS // len(query), 1)):
+            check()
             products.append((self._vectors[some].float().numpy() * query).sum(axis=1))
         return np.concatenate(products)
 
@@ -168,15 +188,16 @@ class FlatSearcher:
             found *= self._scales[torch.from_numpy(rows)][:, None]
         return found.numpy()
 
-    def _products(self, queries: Matrix, rows: Tensor | None) -> Matrix:
+    def _products(self, queries: Matrix, rows: Tensor | None, check: Check) -> Matrix:
         """Multiply rows, all of them if None, with the queries: [rows, q]."""
         count, width = len(self._vectors) if rows is None else len(rows), queries.shape[1]
         whole = rows is None and self._vectors.dtype == torch.float32
-        step = max(count if whole else BLOCK_FLOATS // width, 1)
+        step = max((WORTH_SHARING if whole else BLOCK_FLOATS) // width, 1)
         right = torch.from_numpy(np.ascontiguousarray(queries.T))
         scores = torch.empty(count, len(queries))
         space = torch.empty(min(step, count), width)
         for start in range(0, count, step):
+            check()
             stop = min(start + step, count)
             block = self._vectors[start:stop] if rows is None else self._vectors[rows[start:stop]]
             if block.dtype != torch.float32:
@@ -188,7 +209,11 @@ class FlatSearcher:
 
 
 def settled(
-    parts: Sequence[FlatSearcher], queries: Matrix, k: int, allowed: NDArray[np.bool_] | None
+    parts: Sequence[FlatSearcher],
+    queries: Matrix,
+    k: int,
+    allowed: NDArray[np.bool_] | None,
+    check: Check = go_on,
 ) -> list[Found]:
     """Search parts that lie end to end as if they were one.
 
@@ -199,9 +224,9 @@ def settled(
     """
     starts = np.cumsum([0, *(part.rows for part in parts)])
     if len(queries) == 1 and has_numba():
-        return [_alone(parts, starts, queries[0], k, allowed)]
+        return [_alone(parts, starts, queries[0], k, allowed, check)]
     rough = [
-        part.rough(queries, _narrowed(allowed, begin, end))
+        part.rough(queries, _narrowed(allowed, begin, end), check)
         for part, begin, end in zip(parts, starts, starts[1:], strict=False)
     ]
     counts = np.cumsum([0, *(len(rows) for rows, _ in rough)])
@@ -227,12 +252,13 @@ def _alone(
     query: Matrix,
     k: int,
     allowed: NDArray[np.bool_] | None,
+    check: Check,
 ) -> Found:
     rows, scores = [], []
     for part, begin in zip(parts, starts.tolist(), strict=False):
         some = None if allowed is None else allowed[begin : begin + part.rows]
         inside = wanted_rows(part.rows, some)
-        scores.append(part.alone(query, inside))
+        scores.append(part.alone(query, inside, check))
         rows.append(inside + begin if begin else inside)
     if len(parts) == 1:
         return best(scores[0], rows[0], k)

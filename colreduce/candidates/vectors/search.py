@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from colreduce.candidates.base import Found, best, wanted_rows
+from colreduce.candidates.base import Check, Found, best, go_on, wanted_rows
 from colreduce.candidates.vectors import gpu, library
 from colreduce.candidates.vectors.base import Matrix
 from colreduce.candidates.vectors.kinds import Kind
@@ -99,7 +99,13 @@ class IndexSearcher:
             return self._kind.pack(self._opened.index)
         return moved
 
-    def search(self, queries: Matrix, k: int, allowed: NDArray[np.bool_] | None) -> list[Found]:
+    def search(
+        self,
+        queries: Matrix,
+        k: int,
+        allowed: NDArray[np.bool_] | None,
+        check: Check = go_on,
+    ) -> list[Found]:
         """Return up to ``k`` allowed rows for each query; equal scores by row."""
         if allowed is not None and allowed.all():
             allowed = None
@@ -107,8 +113,8 @@ class IndexSearcher:
         few = allowed is not None and len(rows) <= max(FEW * self._opened.count, 1)
         trusted = self._kind.selects and self._kind.efforts != "efSearch"
         if few and not trusted:
-            return [self._one_by_one(query, rows, k) for query in queries]
-        return [self._ask(query[None], k, rows, allowed) for query in queries]
+            return [self._one_by_one(query, rows, k, check) for query in queries]
+        return [self._ask(query[None], k, rows, allowed, check) for query in queries]
 
     def vectors(self, rows: NDArray[np.int64]) -> Matrix:
         """Return the vectors of some rows as far as their codes tell."""
@@ -119,7 +125,12 @@ class IndexSearcher:
         return np.empty((0, int(self._opened.index.d)), np.float32)
 
     def _ask(
-        self, query: Matrix, k: int, rows: NDArray[np.int64], allowed: NDArray[np.bool_] | None
+        self,
+        query: Matrix,
+        k: int,
+        rows: NDArray[np.int64],
+        allowed: NDArray[np.bool_] | None,
+        check: Check,
     ) -> Found:
         """Fetch more, or look harder, until ``k`` rows are found and no tie is cut through."""
         count, effort = self._opened.count, self._effort
@@ -129,6 +140,7 @@ class IndexSearcher:
         if allowed is not None and not self._kind.selects:
             fetch = min(int(fetch * 1.2 * count / max(len(rows), 1)) + 1, count)
         while True:
+            check()
             scores, found = self._raw(query, fetch, effort, allowed)
             answer = best(*_kept(scores, found, allowed), k)
             enough = len(answer.rows) >= wanted
@@ -139,7 +151,7 @@ class IndexSearcher:
             elif not enough and effort < self._opened.lists:
                 effort = min(4 * effort, self._opened.lists)
             elif not enough and allowed is not None:
-                return self._one_by_one(query[0], rows, k)
+                return self._one_by_one(query[0], rows, k, check)
             else:
                 return answer
 
@@ -170,9 +182,12 @@ class IndexSearcher:
             return faiss.SearchParametersHNSW(efSearch=max(effort, 2 * fetch), **given)
         return faiss.SearchParameters(**given) if given else None
 
-    def _one_by_one(self, query: Matrix, rows: NDArray[np.int64], k: int) -> Found:
+    def _one_by_one(self, query: Matrix, rows: NDArray[np.int64], k: int, check: Check) -> Found:
         """Decode some rows and compare them all."""
-        scores = [block @ query for block in self._opened.decoded(rows)]
+        scores = []
+        for block in self._opened.decoded(rows):
+            check()
+            scores.append(block @ query)
         return best(np.concatenate(scores) if scores else np.zeros(0, np.float32), rows, k)
 
 

@@ -25,8 +25,9 @@ from colreduce_service.shards.replica import Question
 # Seconds that saying what all shards hold may take.
 LOOK_SECONDS = 5.0
 
-# Seconds that a replica has to start and to open its shard.
-OPEN_SECONDS = 60.0
+# Seconds that replicas have to start and to open their shards, and those of a shard that nobody
+# answers for: on a busy cluster programs start slowly.
+OPEN_SECONDS, OPEN_AT_MOST = 60.0, 300.0
 
 # Makes the replicas of shards that lie in these folders.
 Opener = Callable[[Sequence[Path]], list[list[Handle]]]
@@ -229,7 +230,7 @@ class ShardedCollection(Collection):
         except ColreduceError as error:
             self._textless = error
         hub = Hub(self._opener(folders))
-        hub.open(OPEN_SECONDS)
+        hub.open(OPEN_SECONDS, OPEN_AT_MOST)
         if self._hub is not None:
             self._leaving.append(self._hub)
         found = os.stat(self.path)

@@ -159,15 +159,27 @@ class Hub:
             raise Unavailable(f"shard {missing[0]} does not answer: try again")
         return [replies[shard] for shard in every]
 
-    def open(self, seconds: float) -> None:
-        """Let all replicas open their shards at once; what has not by then is asked later."""
-        end = time.monotonic() + seconds
+    def open(self, seconds: float, at_most: float) -> None:
+        """Let all replicas open their shards at once; what has not by then is asked later.
+
+        Shards of which no replica has answered are waited for until ``at_most``.
+        """
+        began = time.monotonic()
+        end = began + seconds
         asked = {one: self.handles[one[0]][one[1]].ask("refresh") for one in self._places()}
         heard = {
             shard
             for (shard, place), future in asked.items()
             if self._noted(shard, place, future, max(end - time.monotonic(), 0.0))
         }
+        for shard in set(range(len(self.handles))) - heard:
+            late = {
+                future: place
+                for (one, place), future in asked.items()
+                if one == shard and not future.done()
+            }
+            if self._first_noted(shard, late, began + at_most):
+                heard.add(shard)
         self.silent = frozenset(range(len(self.handles))) - heard
 
     def refresh(self) -> None:
@@ -213,10 +225,22 @@ class Hub:
             if place < len(replicas)
         ]
 
+    def _first_noted(self, shard: int, waiting: dict[Future[Any], int], end: float) -> bool:
+        """Wait until one of a shard's replicas says how far it is; False if none does in time."""
+        while waiting:
+            done, _ = wait(waiting, max(end - time.monotonic(), 0.0), FIRST_COMPLETED)
+            if any([self._noted(shard, waiting.pop(future), future, 0.0) for future in done]):
+                return True
+            if not done:
+                return False
+        return False
+
     def _noted(self, shard: int, place: int, future: Future[Any], seconds: float) -> bool:
         """Note how far a replica is; False if it does not say."""
         try:
             told = future.result(seconds)
+        except TimeoutError:
+            told = TimeoutError("not in time")
         except Exception as problem:  # whatever a cluster may raise: it is asked again in a second
             told = problem
         if isinstance(told, Size):
