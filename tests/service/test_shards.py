@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from colreduce_service.shards.collection import ShardedCollection
-from colreduce_service.shards.hub import Handle, Hub, merge
+from colreduce_service.shards.hub import DOUBTED_SECONDS, Handle, Hub, merge
 from colreduce_service.shards.replica import Question, Replica
 from colreduce_service.shards.threads import InThread
 
@@ -280,6 +280,25 @@ def test_a_replica_that_hangs_costs_half_of_the_time_and_later_next_to_nothing(s
             started = time.monotonic()
             assert hub.answer(asked(), 5.0, lambda: None).missing == ()
             assert time.monotonic() - started < usual + 0.5
+
+
+def test_a_shard_whose_only_replica_is_started_again_does_not_hold_up_the_others(sharded: Path):
+    with ThreadPoolExecutor(16) as pool:
+        handles = replicas_of(sharded, 1, pool)
+        well = handles[1][0]
+        handles[1][0] = InThread(Replica(str(sharded / "nowhere")), pool)
+        hub = Hub(handles)
+        assert hub.answer(asked(), 5.0, lambda: None).missing == (1,)
+        starting = Slow(well, pool, 3.0)  # what is asked meanwhile waits for it
+        handles[1][0] = starting
+        for _ in range(3):
+            started = time.monotonic()
+            assert hub.answer(asked(), 5.0, lambda: None).missing == (1,)
+            assert time.monotonic() - started < DOUBTED_SECONDS + 0.5
+        starting.seconds = 0.0
+        assert hub.answer(asked(), 5.0, lambda: None).missing == ()
+        starting.seconds = 0.6  # it is trusted again, and waited for
+        assert hub.answer(asked(), 5.0, lambda: None).missing == ()
 
 
 def test_what_is_there_when_the_time_is_up_is_answered_and_a_caller_who_went_is_not(sharded: Path):

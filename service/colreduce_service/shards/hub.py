@@ -2,7 +2,8 @@
 
 Every shard is asked through one of its replicas. Another one is asked as well when that fails, when
 it takes longer than nearly all replicas have taken lately, or when half of the time is over. A
-shard that nobody answers for in time is missing, and the answer says so.
+shard that nobody answers for in time is missing, and the answer says so. One that nobody has
+answered for lately is not waited for to the end: everybody would wait for it with every query.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 
 # Seconds for which a replica that has failed is asked only where there is no other.
 RESTING = 1.0
+
+# Seconds for which a shard is waited for whose replicas have all failed lately; more where searches
+# take more.
+DOUBTED_SECONDS = 0.25
 
 # Seconds between two looks at whether anybody still waits.
 LOOK_SECONDS = 0.05
@@ -74,10 +79,12 @@ class _Asking:
 
     left   replicas that were not asked yet, the best one first
     again  when another one is asked if none has answered
+    end    until when it is waited for
     """
 
     left: list[int]
     again: float
+    end: float
     running: int = 0
     reply: Any = None
 
@@ -201,10 +208,21 @@ class Hub:
 
     def _patience(self, left: float) -> float:
         """Return how long one replica is waited for alone."""
-        lately = sorted(self._taken)
-        if len(lately) < LATELY // 8:
-            return left / 2
-        return min(max(lately[int(SLOW * len(lately))], AT_LEAST), left / 2)
+        return min(max(self._usual(), AT_LEAST) if self._known else left / 2, left / 2)
+
+    @property
+    def _known(self) -> bool:
+        return len(self._taken) >= LATELY // 8
+
+    def _usual(self) -> float:
+        """Return how long nearly all replicas have taken lately at most; 0 if that is not known."""
+        return sorted(self._taken)[int(SLOW * len(self._taken))] if self._known else 0.0
+
+    def _waited_for(self, shard: int, seconds: float) -> float:
+        """Return how long a shard is waited for out of so many seconds."""
+        if all((shard, place) in self._resting for place in range(len(self.handles[shard]))):
+            return min(max(self._usual(), DOUBTED_SECONDS), seconds)
+        return seconds
 
     @contextmanager
     def _entered(self) -> Iterator[None]:
@@ -246,8 +264,7 @@ class Hub:
         if isinstance(told, Size):
             if told.generation >= self.generations[shard]:
                 self.generations[shard], self.documents[shard] = told.generation, told.documents
-            if self._resting.pop((shard, place), None) is not None:
-                log.info("replica %d of shard %d answers again", place, shard)
+            self._well(shard, place)
             return True
         self._rest(shard, place, told)
         return False
@@ -268,7 +285,14 @@ class Hub:
         began = time.monotonic()
         end = began + seconds
         again = began + (seconds / 2 if patience is None else patience)
-        asking = {shard: _Asking(self._order(shard), again) for shard in shards}
+        asking = {
+            shard: _Asking(
+                self._order(shard),
+                again,
+                end if patience is None else began + self._waited_for(shard, seconds),
+            )
+            for shard in shards
+        }
         running: dict[Future[Any], tuple[int, int]] = {}
 
         def ask_next(shard: int) -> None:
@@ -280,11 +304,17 @@ class Hub:
 
         for shard in shards:
             ask_next(shard)
-        while any(one.reply is None and one.running for one in asking.values()):
+        while True:
             now = time.monotonic()
-            if now >= end:
+            ends = [
+                one.end
+                for one in asking.values()
+                if one.reply is None and one.running and now < one.end
+            ]
+            if not ends:
                 break
-            pause = max(min(LOOK_SECONDS, end - now, again - now if again > now else 1.0), 0.001)
+            left = again - now if again > now else 1.0
+            pause = max(min(LOOK_SECONDS, min(ends) - now, left), 0.001)
             done, _ = wait(running, pause, FIRST_COMPLETED)
             check()
             for future in done:
@@ -310,6 +340,7 @@ class Hub:
             problem = told
         if problem is None:
             one.reply = told if one.reply is None else one.reply
+            self._well(shard, place)
             return True
         self._rest(shard, place, problem)
         return one.reply is not None
@@ -321,6 +352,10 @@ class Hub:
         places = [(turn + place) % count for place in range(count)]
         now = time.monotonic()
         return sorted(places, key=lambda place: self._resting.get((shard, place), 0.0) > now)
+
+    def _well(self, shard: int, place: int) -> None:
+        if self._resting.pop((shard, place), None) is not None:
+            log.info("replica %d of shard %d answers again", place, shard)
 
     def _rest(self, shard: int, place: int, problem: BaseException) -> None:
         if (shard, place) not in self._resting:
