@@ -2,8 +2,8 @@
 
 A line of the file is ``NAME ROLE SHA256``, as ``colreduce token`` prints it; ``#`` begins a
 comment. The file is looked at with every request: a token that is added lets in at once, one that
-is taken out is refused as soon as the file has stood still for a moment, since a file that is just
-being written may lack lines that it keeps. Without a file everybody who gets through to the server
+is taken out is refused as soon as the file stands still, since a file that is just being written
+may lack lines that it keeps. Without a file everybody who gets through to the server
 may do everything.
 """
 
@@ -37,8 +37,10 @@ PREFIX = "crt_"  # so that scanners for leaked secrets know one
 # The file is read again at least this often, because a change within the clock's grain is not seen.
 READ_AGAIN_SECONDS = 1.0
 
-# A file that changed less than this ago may still be written: what it lacks is not yet taken away.
+# What a file lacks is taken away once it was seen unchanged for so long, since it may be still to
+# come while the file is written, and at the latest so long after the change.
 SETTLED_SECONDS = 0.2
+BELIEVED_SECONDS = 1.0
 
 _NAME = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -83,6 +85,32 @@ def read_entries(text: str, where: str) -> list[Entry]:
     return [_entry(line, f"{where}, line {n}") for n, line in enumerate(lines, 1) if line]
 
 
+class Watch:
+    """Tells a file that stands still from one that is being written, by what was seen of it."""
+
+    def __init__(self) -> None:
+        self._state: tuple[int, ...] = ()
+        self._still_since = 0.0
+        self._changing_since = math.inf
+
+    def changing(self, state: tuple[int, ...], *, empty: bool) -> bool:
+        """Say whether a file that is now in this state may still be written.
+
+        One that is empty was probably emptied to be written anew, so it is waited for longer.
+        """
+        now = time.monotonic()
+        if state != self._state:
+            self._state, self._still_since = state, now
+        self._changing_since = min(self._changing_since, now)
+        # Counted from the first look, or by the file's own time where nobody looked for long.
+        waited = max(now - self._changing_since, abs(time.time() - state[0] / 1e9))
+        still = now - self._still_since >= SETTLED_SECONDS and not empty
+        if not still and waited < BELIEVED_SECONDS:
+            return True
+        self._changing_since = math.inf
+        return False
+
+
 class TokenFile:
     """The entries of a file, as it is now."""
 
@@ -92,7 +120,7 @@ class TokenFile:
         self._guard = threading.Lock()
         self._seen: tuple[int, ...] = ()
         self._read_at = 0.0
-        self._changing_since = math.inf
+        self._watch = Watch()
         self._trouble = ""
         try:
             self._entries = read_entries(path.read_text(encoding="utf-8"), str(path))
@@ -110,32 +138,20 @@ class TokenFile:
     def _current(self) -> list[Entry]:
         with self._guard:
             try:
-                state = os.stat(self._path)
-                seen = (state.st_mtime_ns, state.st_size, state.st_ino)
-                if seen != self._seen or time.monotonic() > self._read_at + READ_AGAIN_SECONDS:
+                state = _state(self._path)
+                if state != self._seen or time.monotonic() > self._read_at + READ_AGAIN_SECONDS:
                     found = read_entries(self._path.read_text(encoding="utf-8"), self._path.name)
-                    if self._still_changing(state.st_mtime):
+                    if self._watch.changing(_state(self._path), empty=not found):
                         return self._entries + found  # of two lines for a token the later counts
-                    self._entries, self._seen, self._read_at = found, seen, time.monotonic()
+                    self._entries, self._seen, self._read_at = found, state, time.monotonic()
                     self._report("")
             except OSError as error:  # gone, or between its old self and its new one
-                if not self._still_changing(_touched(self._path.parent)):
+                if not self._watch.changing(_state(self._path.parent), empty=True):
                     self._entries, self._seen = [], ()
                     self._report(f"{error}; nobody is let in")
             except ValueError as error:  # half written, or wrong: the next look may be better
                 self._report(f"{error}; the tokens read before still hold")
             return self._entries
-
-    def _still_changing(self, touched: float) -> bool:
-        """Say whether the file may still be written, which is not believed for long."""
-        now = time.monotonic()
-        # A time that lies ahead of our clock says nothing, and then the file holds as it is.
-        young = 0 <= time.time() - touched < SETTLED_SECONDS
-        self._changing_since = min(self._changing_since, now) if young else math.inf
-        if young and now - self._changing_since < SETTLED_SECONDS:
-            return True
-        self._changing_since = math.inf
-        return False
 
     def _report(self, trouble: str) -> None:
         """Log what is wrong with the file once, and not with every request."""
@@ -164,11 +180,13 @@ class Access:
         return principal
 
 
-def _touched(directory: Path) -> float:
+def _state(path: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written, its time first; zeros where there is none."""
     try:
-        return os.stat(directory).st_mtime
+        found = os.stat(path)
     except OSError:
-        return 0.0
+        return 0, 0, 0
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _bearer(context: grpc.ServicerContext) -> str:

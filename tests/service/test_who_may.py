@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 import pytest
-from colreduce_service.access import SETTLED_SECONDS, new_token
+from colreduce_service.access import BELIEVED_SECONDS, new_token
 from colreduce_service.methods import ROLES, RULES
 from colreduce_service.server import Server
 
@@ -135,7 +135,7 @@ def servers(
                 with Client(server.listening, token=secrets["revoked"]) as client:
                     assert client.collections()
         file.write_text(held)
-        time.sleep(SETTLED_SECONDS)
+        time.sleep(BELIEVED_SECONDS)
         yield running
 
 
