@@ -24,6 +24,7 @@ ColreduceError
 └── ServiceError                     what a server answered, when no error above fits it
     ├── Unavailable                  the server is starting, draining or out of reach: try again
     ├── DeadlineExceeded             the answer did not come in time
+    ├── Cancelled                    whoever asked went away before the answer was there
     └── AccessDenied                 known, but in a role that may not do this
         └── Unauthenticated          no token, or one that the server does not know
 
@@ -138,6 +139,10 @@ class Unavailable(ServiceError):
 
 class DeadlineExceeded(ServiceError, TimeoutError):
     """The answer did not come in time."""
+
+
+class Cancelled(ServiceError):
+    """Whoever asked went away before the answer was there."""
 
 
 class AccessDenied(ServiceError):

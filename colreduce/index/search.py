@@ -17,7 +17,7 @@ from torch import Tensor
 from colreduce.candidates.base import FirstStage, Found, Parts, Query, Searcher, Side
 from colreduce.candidates.exhaustive import Exhaustive
 from colreduce.codec.base import Codes
-from colreduce.errors import NotFound
+from colreduce.errors import BadInput, NotFound
 from colreduce.filters import Columns, Filter
 from colreduce.index.build import CODES, FIRST, LENGTHS, ORIGINAL
 from colreduce.index.passing import Passing
@@ -374,6 +374,8 @@ def embed_queries(
     check: Callable[[Any], Tensor],
 ) -> list[tuple[Tensor, str | None]]:
     """Return each query's vectors, and its text when it came as text; texts are encoded at once."""
+    if isinstance(queries, str):
+        raise BadInput(f"wanted a list of queries, got the string {queries!r}", field="queries")
     texts = [query for query in queries if isinstance(query, str)]
     encoded = iter(encode(texts) if texts else [])
     return [

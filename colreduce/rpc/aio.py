@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from colreduce.errors import Unavailable
+from colreduce.errors import ServiceError, Unavailable
 from colreduce.results import Document, Explanation, Hit
 from colreduce.rpc import verbs
 from colreduce.rpc.answers import Answer, Collection, Copy, Upserted
@@ -48,6 +48,7 @@ class AsyncClient:
     ) -> None:
         self.collection = collection
         self.timeout = timeout
+        self._closed = False
         self._way = Way(address, token, tls, ca, certificate, key, server_name, insecure)
         self._channel = self._way.aio_channel()
         self._any_channel = self._way.aio_channel(ready=False)
@@ -94,7 +95,7 @@ class AsyncClient:
             filter=filter,
             metadata=metadata,
         )
-        return (await self._do(ask, timeout or self.timeout)).whole()
+        return (await self._do(ask, self.timeout if timeout is None else timeout)).whole()
 
     async def answer(
         self,
@@ -119,7 +120,7 @@ class AsyncClient:
             metadata=metadata,
             timings=True,
         )
-        return await self._do(ask, timeout or self.timeout)
+        return await self._do(ask, self.timeout if timeout is None else timeout)
 
     async def search_many(
         self,
@@ -195,6 +196,7 @@ class AsyncClient:
         progress: Progress | None = None,
     ) -> Upserted:
         """Put documents as `Client.upsert` does."""
+        self._require_open()
         upload = Upload(documents, self._name(collection), progress)
         while True:
             call = self._stubs["Write"].Upsert(metadata=self._way.headers)
@@ -312,10 +314,11 @@ class AsyncClient:
         Services are ``colreduce.rpc.v1.Search``, ``.Write`` and ``.Admin``; of one collection,
         ``colreduce.rpc.v1.Search/NAME`` and ``.Write/NAME``.
         """
-        return await self._do(verbs.health(service), timeout or self.timeout)
+        return await self._do(verbs.health(service), self.timeout if timeout is None else timeout)
 
     async def close(self) -> None:
         """Close the connection."""
+        self._closed = True
         await self._channel.close()
         await self._any_channel.close()
 
@@ -325,15 +328,19 @@ class AsyncClient:
     async def __aexit__(self, *error: object) -> None:
         await self.close()
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ServiceError("this client was closed: make another one")
+
     def _name(self, collection: str | None) -> str:
         return self.collection if collection is None else collection
 
     async def _do(self, ask: Ask[T], timeout: float | None) -> T:
+        self._require_open()
         method = getattr(self._stubs[ask.service], ask.method)
+        seconds = verbs.seconds(timeout, ask.timeout)
         try:
-            message = await method(
-                ask.request, timeout=timeout or ask.timeout, metadata=self._way.headers
-            )
+            message = await method(ask.request, timeout=seconds, metadata=self._way.headers)
         except grpc.RpcError as error:
             raise error_of(error, self.address) from error
         return ask.read(message)

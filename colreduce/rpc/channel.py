@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,10 @@ OPTIONS: list[tuple[str, Any]] = [
 ]
 
 
+# A scheme of gRPC's, or a host with a port; a web address is neither.
+_ADDRESS = re.compile(r"(?!https?:)[^\s]+:[^\s]*[^\s:]")
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
     """The way to a server.
@@ -76,6 +82,12 @@ class Way:
     insecure: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.address, str) or not _ADDRESS.fullmatch(self.address):
+            raise BadInput(
+                f"{self.address!r} is no server's address; wanted host:port such as "
+                "127.0.0.1:50051, dns:///name:port or unix:/path",
+                field="address",
+            )
         if (self.certificate is None) != (self.key is None):
             raise BadInput("a certificate needs its key, and a key its certificate", field="key")
         if self.token and not (self.encrypted or self.insecure or _is_local(self.address)):
@@ -108,6 +120,10 @@ class Way:
 
     def aio_channel(self, *, ready: bool = True) -> grpc.aio.Channel:
         """Return a connection for coroutines; ``ready`` as in `channel`."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError as error:
+            raise BadInput("make it where the event loop runs: inside a coroutine") from error
         options = self._options(ready)
         if (credentials := self._credentials()) is None:
             return grpc.aio.insecure_channel(self.address, options=options)

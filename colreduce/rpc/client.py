@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from colreduce.errors import Unavailable
+from colreduce.errors import ServiceError, Unavailable
 from colreduce.results import Document, Explanation, Hit
 from colreduce.rpc import verbs
 from colreduce.rpc.answers import Answer, Collection, Copy, Upserted
@@ -60,6 +60,7 @@ class Client:
     ) -> None:
         self.collection = collection
         self.timeout = timeout
+        self._closed = False
         self._way = Way(address, token, tls, ca, certificate, key, server_name, insecure)
         self._channel = self._way.channel()
         self._any_channel = self._way.channel(ready=False)
@@ -106,7 +107,7 @@ class Client:
             filter=filter,
             metadata=metadata,
         )
-        return self._do(ask, timeout or self.timeout).whole()
+        return self._do(ask, self.timeout if timeout is None else timeout).whole()
 
     def answer(
         self,
@@ -131,7 +132,7 @@ class Client:
             metadata=metadata,
             timings=True,
         )
-        return self._do(ask, timeout or self.timeout)
+        return self._do(ask, self.timeout if timeout is None else timeout)
 
     def search_many(
         self,
@@ -213,6 +214,7 @@ class Client:
         What the report counts as written is on the server's disk. When the connection breaks, what
         was not answered is sent again; what a busy server turns away, too.
         """
+        self._require_open()
         upload = Upload(documents, self._name(collection), progress)
         while True:
             sending: queue.SimpleQueue[write_pb2.UpsertRequest | None] = queue.SimpleQueue()
@@ -321,10 +323,11 @@ class Client:
         Services are ``colreduce.rpc.v1.Search``, ``.Write`` and ``.Admin``; of one collection,
         ``colreduce.rpc.v1.Search/NAME`` and ``.Write/NAME``.
         """
-        return self._do(verbs.health(service), timeout or self.timeout)
+        return self._do(verbs.health(service), self.timeout if timeout is None else timeout)
 
     def close(self) -> None:
         """Close the connection."""
+        self._closed = True
         self._channel.close()
         self._any_channel.close()
 
@@ -334,15 +337,19 @@ class Client:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ServiceError("this client was closed: make another one")
+
     def _name(self, collection: str | None) -> str:
         return self.collection if collection is None else collection
 
     def _do(self, ask: Ask[T], timeout: float | None) -> T:
+        self._require_open()
         method = getattr(self._stubs[ask.service], ask.method)
+        seconds = verbs.seconds(timeout, ask.timeout)
         try:
-            message = method(
-                ask.request, timeout=timeout or ask.timeout, metadata=self._way.headers
-            )
+            message = method(ask.request, timeout=seconds, metadata=self._way.headers)
         except grpc.RpcError as error:
             raise error_of(error, self.address) from error
         return ask.read(message)

@@ -130,9 +130,10 @@ def check_vectors(matrix: Matrix, field: str) -> Matrix:
 def to_json(value: Mapping[str, Any] | None, field: str = "") -> str:
     """Write a mapping as compact JSON; nothing for an empty one."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
-    except TypeError as error:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
+    except (TypeError, ValueError) as error:
         raise BadInput(f"cannot be written as JSON: {error}", field=field) from error
+    return limits.check_whole(text, field)
 
 
 def read_metadata(text: str) -> dict[str, Any]:

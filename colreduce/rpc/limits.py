@@ -45,6 +45,8 @@ def check_name(name: str, field: str = "collection") -> str:
 
 def check_id(identifier: str, field: str) -> str:
     """Return a document's id if it is a proper one."""
+    if not isinstance(identifier, str):
+        raise BadInput(f"an id is a string, got {identifier!r}", field=field)
     size = len(identifier.encode("utf-8", "surrogatepass"))
     if not 1 <= size <= ID_BYTES:
         raise BadInput(f"an id is 1 to {ID_BYTES} bytes long, got {size}", field=field)
@@ -78,9 +80,22 @@ def check_size(text: str, most: int, field: str, what: str) -> None:
 
 def check_text(text: str, field: str) -> str:
     """Return a query's text if there is some and not too much."""
+    check_whole(text, field)
     check_size(text, TEXT_BYTES, field, "a text")
     if not text.strip():
         raise BadInput("the text is empty", field=field)
+    return text
+
+
+def check_whole(text: str, field: str) -> str:
+    """Return a text that can be sent: one without halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadInput(
+            f"place {error.start} of the text holds {text[error.start]!r}, half of a character",
+            field=field,
+        ) from error
     return text
 
 

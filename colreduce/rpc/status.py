@@ -54,6 +54,7 @@ STATUSES: dict[type[ColreduceError], tuple[grpc.StatusCode, str]] = {
     errors.CompactionBehind: (Code.RESOURCE_EXHAUSTED, "COMPACTION_BEHIND"),
     errors.RateLimited: (Code.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
     errors.DeadlineExceeded: (Code.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+    errors.Cancelled: (Code.CANCELLED, "CANCELLED"),
     errors.AccessDenied: (Code.PERMISSION_DENIED, "ACCESS_DENIED"),
     errors.Unauthenticated: (Code.UNAUTHENTICATED, "UNAUTHENTICATED"),
 }

@@ -25,6 +25,9 @@ WINDOW = 4
 MESSAGE_DOCUMENTS = 64
 MESSAGE_BYTES = 2 << 20
 
+# What one document may take at most; the rest of a message is for the collection's name.
+LARGEST = limits.MESSAGE_BYTES - 1024
+
 # Tries without any progress before an upsert is given up, and the pauses between them.
 TRIES = 6
 FIRST_PAUSE = 0.1
@@ -40,12 +43,17 @@ class Upload:
     def __init__(
         self, documents: Iterable[Document], collection: str, progress: Progress | None = None
     ) -> None:
-        self._source = _messages(documents, collection)
+        if isinstance(documents, Document) or not isinstance(documents, Iterable):
+            raise BadInput(
+                f"wanted documents one after the other, got {type(documents).__name__}",
+                field="documents",
+            )
+        self._refused: list[Refusal] = []
+        self._source = _messages(documents, collection, self._refused)
         self._collection = collection
         self._progress = progress
         self._unanswered: deque[write_pb2.UpsertRequest] = deque()
         self._again: deque[write_pb2.UpsertRequest] = deque()
-        self._refused: list[Refusal] = []
         self._written = self._generation = 0
         self._failures = 0  # in a row, without a document written between them
 
@@ -135,11 +143,22 @@ def together(
     )
 
 
-def _messages(documents: Iterable[Document], collection: str) -> Iterator[write_pb2.UpsertRequest]:
+def _messages(
+    documents: Iterable[Document], collection: str, refused: list[Refusal]
+) -> Iterator[write_pb2.UpsertRequest]:
+    """Yield documents in messages; what no server would take is refused here, and not sent."""
     message = write_pb2.UpsertRequest(collection=collection)
     used = 0
     for place, document in enumerate(documents):
-        one = _message(document, f"documents[{place}]")
+        if not isinstance(document, Document):
+            raise BadInput(
+                f"wanted a Document, got {type(document).__name__}", field=f"documents[{place}]"
+            )
+        try:
+            one = _message(document, f"documents[{place}]")
+        except BadInput as error:
+            refused.append(Refusal(str(document.id), error))
+            continue
         size = one.ByteSize()
         full = len(message.documents) == MESSAGE_DOCUMENTS or used + size > MESSAGE_BYTES
         if message.documents and full:
@@ -152,14 +171,20 @@ def _messages(documents: Iterable[Document], collection: str) -> Iterator[write_
 
 
 def _message(document: Document, field: str) -> write_pb2.NewDocument:
-    if not isinstance(document, Document):
-        raise BadInput(f"wanted a Document, got {type(document).__name__}", field=field)
     if document.text is None and document.vectors is None:
         raise BadInput("there is nothing to index: give text or vectors", field=field)
     vectors = document.vectors
-    return write_pb2.NewDocument(
+    text = document.text
+    message = write_pb2.NewDocument(
         id=limits.check_id(document.id, f"{field}.id"),
-        text=document.text,
+        text=None if text is None else limits.check_whole(text, f"{field}.text"),
         vectors=None if vectors is None else codec.to_tokens(vectors, f"{field}.vectors"),
         metadata_json=codec.to_json(dict(document.metadata), f"{field}.metadata"),
     )
+    if (size := message.ByteSize()) > LARGEST:
+        raise BadInput(
+            f"the document takes {size:,} bytes, more than the {LARGEST:,} that one message may "
+            "hold. Vectors in half precision take half as many; or add it on the server's machine.",
+            field=field,
+        )
+    return message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -72,6 +73,8 @@ def search_many(
     metadata: bool,
 ) -> Iterator[Ask[list[list[Hit]]]]:
     """Ask several queries, as many per request as fit."""
+    if isinstance(queries, str):
+        raise BadInput(f"wanted a list of queries, got the string {queries!r}", field="queries")
     for part in _parts([_query(one, f"queries[{i}]") for i, one in enumerate(queries)]):
         request = search_pb2.BatchSearchRequest(
             collection=collection,
@@ -172,7 +175,20 @@ def health(service: str) -> Ask[str]:
 def _query(query: Any, field: str) -> search_pb2.Query:
     if isinstance(query, str):
         return search_pb2.Query(text=limits.check_text(query, f"{field}.text"))
-    return search_pb2.Query(vectors=codec.to_tokens(query, f"{field}.vectors"))
+    vectors = codec.to_tokens(query, f"{field}.vectors")
+    limits.check_count(
+        vectors.tokens, limits.QUERY_TOKENS, f"{field}.vectors.tokens", "the number of vectors"
+    )
+    return search_pb2.Query(vectors=vectors)
+
+
+def seconds(given: Any, usual: float) -> float:
+    """Return how long a call may take: what its caller says, or what is usual."""
+    if given is None:
+        return usual
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < math.inf:
+        raise BadInput(f"timeout must be seconds above zero, got {given!r}", field="timeout")
+    return float(given)
 
 
 def _count(value: Any, most: int, field: str) -> int:
@@ -186,8 +202,10 @@ def _candidates(value: int | None) -> int | None:
 
 
 def _filter(wanted: Mapping[str, Any] | str | None) -> str:
-    if wanted is None or (isinstance(wanted, str) and wanted.strip()):
-        return wanted or ""
+    if wanted is None:
+        return ""
+    if isinstance(wanted, str) and wanted.strip():
+        return limits.check_whole(wanted, "filter")
     if isinstance(wanted, Mapping):
         return codec.to_json(wanted, "filter")
     raise BadInput(f"wanted a mapping of fields or a line of text, got {wanted!r}", field="filter")
@@ -196,6 +214,8 @@ def _filter(wanted: Mapping[str, Any] | str | None) -> str:
 def _id_parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     if isinstance(ids, str):
         raise BadInput(f"wanted a list of ids, got the string {ids!r}", field="ids")
+    for place, one in enumerate(ids):
+        limits.check_id(one, f"ids[{place}]")
     for start in range(0, len(ids), limits.IDS):
         yield ids[start : start + limits.IDS]
 

@@ -6,7 +6,7 @@ import time
 
 import grpc
 
-from colreduce.errors import DeadlineExceeded
+from colreduce.errors import Cancelled, DeadlineExceeded
 from colreduce_service.methods import MOST_SECONDS
 
 
@@ -29,7 +29,7 @@ class Deadline:
 
         A search that usually takes longer than what is left would only cost the others their time.
         """
-        if not self._context.is_active():
-            raise DeadlineExceeded("the caller has gone")
         if time.monotonic() + needed >= self._end:
             raise DeadlineExceeded("the time for this request was up before the answer was there")
+        if not self._context.is_active():
+            raise Cancelled("the caller has gone")

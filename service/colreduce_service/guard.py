@@ -159,6 +159,9 @@ class Guard(grpc.ServerInterceptor):
                     self._charge(call)
                     with self._patience.within(context, IDLE_SECONDS):
                         yield answer
+        except GeneratorExit:  # the caller went away while an answer was under way to it
+            self._finish(call, grpc.StatusCode.CANCELLED.name)
+            raise
         except Exception as error:
             self._fail(error, call)
         self._finish(call, OK)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from colreduce.errors import BadInput, DeadlineExceeded, Overloaded
+from colreduce.errors import BadInput, Cancelled, Overloaded
 from colreduce.rpc import limits
 from colreduce_service.deadline import Deadline
 
@@ -179,4 +179,4 @@ def read_next(messages: Iterator[bytes]) -> bytes | None:
     try:
         return next(messages, None)
     except grpc.RpcError as error:  # gRPC says no more than that
-        raise DeadlineExceeded("the caller has gone, or its message came too slowly") from error
+        raise Cancelled("the caller has gone, or its message came too slowly") from error

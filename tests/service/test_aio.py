@@ -15,7 +15,14 @@ import pytest
 from colreduce_service.server import WRITE, Server
 
 from colreduce import AsyncClient, Client
-from colreduce.errors import BadInput, DeadlineExceeded, NotFound, ShapeMismatch, Unavailable
+from colreduce.errors import (
+    BadInput,
+    DeadlineExceeded,
+    NotFound,
+    ServiceError,
+    ShapeMismatch,
+    Unavailable,
+)
 from colreduce.results import Document
 from tests.service.running import DIM, fill, serving, unit_vectors
 
@@ -137,6 +144,20 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 
     with pytest.raises(Unavailable):
         asyncio.run(ask())
+
+
+def test_a_client_belongs_to_a_running_loop_and_ends_once(server: Server) -> None:
+    with pytest.raises(BadInput, match="inside a coroutine"):
+        AsyncClient(server.listening)
+
+    async def after_its_end() -> None:
+        client = AsyncClient(server.listening)
+        await client.close()
+        for ask in (client.search(EYE), client.upsert([])):
+            with pytest.raises(ServiceError, match="this client was closed"):
+                await ask
+
+    asyncio.run(after_its_end())
 
 
 def test_a_task_that_is_cancelled_ends_its_call(server: Server) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -12,7 +13,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from colreduce import Client, Index
-from colreduce.errors import BadInput
+from colreduce.errors import BadInput, ServiceError
 from colreduce.rpc import codec, limits
 from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, search_pb2_grpc, tensor_pb2
 from tests.service.running import DIM, Running, serving
@@ -178,6 +179,14 @@ def test_a_message_beyond_the_limit_is_refused(channel: grpc.Channel, client: Cl
         ({"query": [[1.0]], "filter": " "}, "filter"),
         ({"query": [[1.0]], "filter": {"a": object()}}, "filter"),
         ({"query": [[1.0]], "filter": ["a"]}, "filter"),
+        ({"query": [[1.0]], "filter": "a = \ud83d"}, "filter"),
+        ({"query": [[1.0]], "filter": {"a": "\ud83d"}}, "filter"),
+        ({"query": "half a \ud83d"}, "query.text"),
+        ({"query": np.ones((limits.QUERY_TOKENS + 1, DIM))}, "query.vectors.tokens"),
+        ({"query": [[1.0]], "timeout": 0}, "timeout"),
+        ({"query": [[1.0]], "timeout": -1.0}, "timeout"),
+        ({"query": [[1.0]], "timeout": float("nan")}, "timeout"),
+        ({"query": [[1.0]], "timeout": "3"}, "timeout"),
     ],
 )
 def test_the_client_refuses_what_no_server_would_answer(
@@ -186,6 +195,35 @@ def test_the_client_refuses_what_no_server_would_answer(
     with pytest.raises(BadInput) as caught:
         client.search(**arguments)
     assert caught.value.field == field
+
+
+def test_one_string_is_no_list_of_queries_or_ids(folder: Path, client: Client) -> None:
+    with Index.open(folder / "reduced") as index:
+        for asking in (client.search_many, index.search_many):
+            with pytest.raises(BadInput, match="a list of queries, got the string 'owls'"):
+                asking("owls")
+    for asking in (client.get, client.delete):
+        with pytest.raises(BadInput, match="a list of ids, got the string 'doc-1'"):
+            asking("doc-1")
+        with pytest.raises(BadInput, match="an id is a string, got 7"):
+            asking(["doc-1", 7])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "address", ["", None, 50051, "127.0.0.1", "localhost:", "http://127.0.0.1:50051", "a b:1"]
+)
+def test_what_is_no_address_is_said_when_the_client_is_made(address: Any) -> None:
+    with pytest.raises(BadInput, match="wanted host:port") as caught:
+        Client(address)
+    assert caught.value.field == "address"
+
+
+def test_a_client_that_was_closed_says_so(server: Running) -> None:
+    client = Client(server.address, collection="reduced")
+    client.close()
+    for ask in (lambda: client.search(np.eye(DIM)), lambda: client.upsert([]), client.health):
+        with pytest.raises(ServiceError, match="this client was closed"):
+            ask()
 
 
 def test_an_unknown_type_of_numbers_is_refused_by_its_number(channel: grpc.Channel) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from colreduce_service.connections import MOST
@@ -17,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from colreduce import Client
 from colreduce.errors import AlreadyExists, BadInput, ColreduceError, NotFound
+from colreduce.rpc.v1 import write_pb2, write_pb2_grpc
 from tests.service.running import (
     Running,
     fill,
@@ -64,6 +67,30 @@ def test_requests_are_counted_by_method_collection_and_status(client: tuple[Clie
     assert found["colreduce_stage_seconds_count", "rerank"] == 3
     assert found["colreduce_requests_inside", "search"] == 0
     assert found["colreduce_workers", "search"] >= 1
+
+
+def test_a_caller_that_goes_away_is_counted_as_that(client: tuple[Client, str]) -> None:
+    asking, address = client
+    gone = threading.Event()
+
+    def unfinished() -> Iterator[write_pb2.UpsertRequest]:
+        yield write_pb2.UpsertRequest(
+            collection="exact", documents=[write_pb2.NewDocument(id="nothing in it")]
+        )
+        gone.wait(10)
+
+    def counted(code: str) -> float:
+        return scraped(address).get(("colreduce_requests_total", code, "exact", "Upsert"), 0)
+
+    # gRPC tells some of those who went away as the end of their stream.
+    with grpc.insecure_channel(asking.address) as channel:
+        for _ in range(5):
+            call = write_pb2_grpc.WriteStub(channel).Upsert(unfinished())
+            assert next(call).items[0].code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+            call.cancel()
+        until(lambda: counted("CANCELLED") + counted("OK") == 5)
+        assert counted("CANCELLED") > 0
+        gone.set()
 
 
 def test_what_a_caller_makes_up_never_becomes_a_label(client: tuple[Client, str]) -> None:

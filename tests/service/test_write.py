@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from colreduce_service.access import SETTLED_SECONDS, new_token
+from colreduce_service.access import BELIEVED_SECONDS, new_token
 from colreduce_service.guard import STREAMS
 
 from colreduce import Client, Index
@@ -118,7 +118,39 @@ def test_the_report_of_an_upsert_holds_what_was_refused_as_our_errors(client: Cl
         client.add(["c", "bad"], embeddings=[np.eye(DIM)[:2], np.eye(DIM - 1)[:2]])
     assert client.get(["c"])[0].id == "c"
     with pytest.raises(BadInput, match="nothing to index"):
-        client.upsert([Document("empty")])
+        client.add(["empty"])
+
+
+def test_documents_that_cannot_be_sent_are_refused_one_by_one(client: Client) -> None:
+    half = "half a \ud83d"
+    bad = {
+        "empty": (Document("empty"), "nothing to index"),
+        "set": (Document("set", {"tags": {"a"}}, "words", np.eye(DIM)), "written as JSON"),
+        "half": (Document("half", {}, half, np.eye(DIM)), "half of a character"),
+        "key": (Document("key", {half: 1}, "words", np.eye(DIM)), "half of a character"),
+        "nan": (Document("nan", {}, "words", np.full((2, DIM), np.nan)), "finite numbers"),
+        "huge": (Document("huge", {}, "x" * limits.MESSAGE_BYTES, np.eye(DIM)), "half precision"),
+        "7": (Document(7, {}, "words", np.eye(DIM)), "an id is a string"),  # type: ignore[arg-type]
+    }
+    given = [document("a"), *(one for one, _ in bad.values()), document("b")]
+    report = client.upsert(given)
+    assert report.written == 2
+    assert [refusal.id for refusal in report.refused] == list(bad)
+    for refusal in report.refused:
+        assert isinstance(refusal.error, BadInput)
+        assert bad[refusal.id][1] in str(refusal.error)
+        assert refusal.error.field is not None
+        assert refusal.error.field.startswith("documents[")
+    assert [one.id for one in client.get(["a", "b"])] == ["a", "b"]
+    assert client.upsert([Document("empty")]).written == 0
+
+
+def test_what_is_no_list_of_documents_is_refused_before_anything_is_sent(client: Client) -> None:
+    for wrong in (document("a"), 7, None, "words", [document("a"), "words"]):
+        with pytest.raises(BadInput) as caught:
+            client.upsert(wrong)  # type: ignore[arg-type]
+        assert caught.value.field is not None
+        assert caught.value.field.startswith("documents")
 
 
 def test_more_documents_than_one_message_holds_arrive_whole(client: Client) -> None:
@@ -220,7 +252,7 @@ def test_a_token_that_is_taken_away_ends_a_stream_that_is_open(index: Path, tmp_
         answers = write_pb2_grpc.WriteStub(channel).Upsert(requests(), metadata=metadata)
         assert next(answers).generation == 3
         file.write_text("")
-        time.sleep(SETTLED_SECONDS)
+        time.sleep(BELIEVED_SECONDS)
         go_on.set()
         with pytest.raises(grpc.RpcError) as caught:
             next(answers)
