@@ -75,6 +75,7 @@ class Entry:
 
 def new_token(name: str, role: str) -> tuple[str, Entry]:
     """Make a token; return it and its line for the file."""
+    _check_name(name, repr(name))
     token = PREFIX + secrets.token_urlsafe(32)
     return token, _entry(f"{name} {role} {_hash(token).hex()}", "the token")
 
@@ -213,13 +214,17 @@ def _entry(line: str, where: str) -> Entry:
     if len(parts) != 3:
         raise BadInput(f"{where}: wanted 'NAME ROLE SHA256', got {len(parts)} words")
     name, role, digest = parts
-    if not _NAME.fullmatch(name):
-        raise BadInput(f"{where}: a name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
+    _check_name(name, where)
     if role not in ROLES:
         raise BadInput(f"{where}: there is no role {role!r}.{hint(role, ROLES)}")
     if not _DIGEST.fullmatch(digest):
         raise BadInput(f"{where}: the hash must be 64 hexadecimal digits")
     return Entry(Principal(name, role), bytes.fromhex(digest))
+
+
+def _check_name(name: str, where: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise BadInput(f"{where}: a name is 1 to 64 letters, digits, '.', '_', '@' or '-'")
 
 
 def _hash(token: str) -> bytes:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
-from colreduce.errors import BadInput
+from colreduce.errors import AlreadyExists, BadInput
 
 
 def split_address(listen: str) -> tuple[str, int | None]:
@@ -35,6 +36,23 @@ def tcp_address(listen: str, field: str, insecure: bool) -> tuple[str, int]:
             field=field,
         )
     return host, port
+
+
+def require_unheard(listen: str) -> None:
+    """Raise when a server listens at the path of a socket; gRPC would put its own in its place.
+
+    A socket that a dead server left behind is nobody's.
+    """
+    if not listen.startswith("unix:"):
+        return
+    path = listen.removeprefix("unix:")
+    path = path.removeprefix("//") if path.startswith("///") else path
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:  # nobody listens, or gRPC will say what is wrong with the path
+            return
+    raise AlreadyExists(f"cannot listen on {listen}: another program does already")
 
 
 def is_loopback(host: str) -> bool:

@@ -8,8 +8,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -20,6 +21,11 @@ from colreduce_service.insight.requests import JsonLines
 
 if TYPE_CHECKING:
     from colreduce_service.server import Server
+
+log = logging.getLogger(__name__)
+
+# Tells people on stderr, or the log where that is for machines.
+Say: TypeAlias = Callable[..., None]
 
 
 @click.command(short_help="Serve an index, or a folder of indexes, over gRPC.")
@@ -65,18 +71,25 @@ def serve(
     """
     try:
         chosen, origins = settings.gather(context, config)
-        for strange in settings.strange_variables():
-            click.echo(f"note: {strange}", err=True)
+        strange = settings.strange_variables()
         if print_config:
-            click.echo(settings.to_toml(chosen, origins), nl=False)
+            for one in strange:
+                click.echo(f"note: {one}", err=True)
+            if as_json:
+                click.echo(json.dumps({"format": 1, "settings": settings.plain(chosen)}))
+            else:
+                click.echo(settings.to_toml(chosen, origins), nl=False)
             return
         if folder is None:
             raise click.UsageError("Missing argument 'DIR': an index, or a folder of indexes.")
         level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
         _log_to_stderr(level, as_json=chosen.log_json)
-        _serve(folder, as_json, chosen)
+        say = _say_as_json if chosen.log_json else _say
+        for one in strange:
+            say(one, "note")
+        _serve(folder, as_json, chosen, say)
     except BadInput as error:
-        if error.field in ("listen", "config", "tls_cert", "console", "metrics", "shadow"):
+        if error.field in settings.FIELDS or error.field == "config":
             raise click.UsageError(str(error)) from error
         raise click.ClickException(str(error)) from error
     except ColreduceError as error:
@@ -113,7 +126,15 @@ def token(name: str, role: str, as_json: bool) -> None:
     click.echo(entry.line())
 
 
-def _serve(folder: Path, as_json: bool, chosen: settings.Settings) -> None:
+def _say(text: str, kind: str = "") -> None:
+    click.echo(f"{kind}: {text}" if kind else text, err=True)
+
+
+def _say_as_json(text: str, kind: str = "") -> None:
+    log.log(logging.WARNING if kind == "warning" else logging.INFO, "%s", text)
+
+
+def _serve(folder: Path, as_json: bool, chosen: settings.Settings, say: Say) -> None:
     """Run until a signal comes."""
     # A search uses one thread: requests run side by side instead. Libraries read this when they
     # are loaded, which is below.
@@ -126,10 +147,10 @@ def _serve(folder: Path, as_json: bool, chosen: settings.Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, frame: signals.append(number))
     server.serve()
-    _announce(server, as_json)
+    _announce(server, as_json, say)
     while not signals:
         time.sleep(0.1)  # a signal is seen within this time
-    click.echo("shutting down after the running requests; a second signal stops at once", err=True)
+    say("shutting down after the running requests; a second signal stops at once")
     if server.drain(hurry=lambda: len(signals) > 1):
         logging.shutdown()
         os._exit(1)  # the threads of requests that were cut off would keep the process alive
@@ -151,29 +172,27 @@ def _log_to_stderr(level: int, *, as_json: bool) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _announce(server: Server, as_json: bool) -> None:
+def _announce(server: Server, as_json: bool, say: Say) -> None:
     """Say on stderr, and as JSON on stdout, that requests are answered from now on."""
     collections = server.indexes.all()
     documents = sum(one.documents for one in collections if one.ready)
     for one in collections:
         if one.problem is not None:
             state = "is served only in part" if one.ready else "is not served"
-            click.echo(f"warning: {one.name} {state}: {one.problem}", err=True)
+            say(f"{one.name} {state}: {one.problem}", "warning")
             continue
         if one.text_problem is not None:
-            click.echo(f"note: {one.name} takes vectors only: {one.text_problem}", err=True)
+            say(f"{one.name} takes vectors only: {one.text_problem}", "note")
         if one.write_problem is not None and not server.settings.read_only:
-            click.echo(f"note: {one.name} cannot be changed: {one.write_problem}", err=True)
+            say(f"{one.name} cannot be changed: {one.write_problem}", "note")
     noun = "collection" if len(collections) == 1 else "collections"
     names = ", ".join(one.name for one in collections[:5]) + (", ..." if collections[5:] else "")
     what = f"({names}; {documents:,} documents)" if names else "(CreateCollection makes one)"
-    click.echo(
-        f"serving {len(collections)} {noun} {what} on {server.listening}. Ctrl-C stops.", err=True
-    )
+    say(f"serving {len(collections)} {noun} {what} on {server.listening}. Ctrl-C stops.")
     if server.console:
-        click.echo(f"console: http://{server.console}/", err=True)
+        say(f"console: http://{server.console}/")
     if server.metrics:
-        click.echo(f"metrics for Prometheus: http://{server.metrics}/metrics", err=True)
+        say(f"metrics for Prometheus: http://{server.metrics}/metrics")
     if as_json:
         held = [
             {

@@ -289,5 +289,6 @@ def _own_encoder(index: Index) -> Encoder:
         return index.encoder
     except BadInput as error:  # the server's setting is at fault, and not the caller's input
         raise MissingDependency(
-            f"this server cannot load the encoder of this collection, so give vectors: {error}"
+            "this server cannot load the encoder of this collection, so give vectors, or start it "
+            f"with --encoder and where that model is: {error}"
         ) from error

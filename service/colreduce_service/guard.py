@@ -34,6 +34,13 @@ OURS = "/colreduce."
 
 OK = grpc.StatusCode.OK.name
 
+# What to ask less of where the answer is too large, by the request's field.
+LESS = {
+    "k": ": ask for fewer documents, or leave their metadata out",
+    "ids": ": ask for fewer documents at once, or leave their pictures out",
+    "id": "",
+}
+
 log = logging.getLogger(__name__)
 
 # Streams that may be open at once; each holds a thread while it lasts.
@@ -228,10 +235,11 @@ def _fitting(answer: Message, request: Message) -> Message:
     size = answer.ByteSize()
     if size > limits.MESSAGE_BYTES:
         asked = request.DESCRIPTOR.fields_by_name
+        field = next((name for name in LESS if name in asked), "")
         raise BadInput(
             f"the answer takes {size:,} bytes, more than the {limits.MESSAGE_BYTES:,} that one "
-            "message may hold: ask for fewer documents, or leave their metadata out",
-            field=next((name for name in ("k", "ids", "id") if name in asked), ""),
+            f"message may hold{LESS.get(field, '')}",
+            field=field,
         )
     return answer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from colreduce.errors import ColreduceError
+from colreduce.errors import BadInput, ColreduceError, NotFound
 
 SERVICES = {"search": "colreduce.rpc.v1.Search", "write": "colreduce.rpc.v1.Write"}
 
@@ -41,8 +41,8 @@ def health(
 ) -> None:
     """Ask the server at ADDRESS whether it is ready. No token is needed.
 
-    Exit code 0: it is. 1: it is not, or it cannot be reached. A server may be ready for searching
-    and not for writing, as when the disk is full.
+    Exit code 0: it is. 1: it is not, it has no such collection, or it cannot be reached. A server
+    may be ready for searching and not for writing, as when the disk is full.
 
     \b
     Examples:
@@ -57,6 +57,11 @@ def health(
     try:
         with Client(address, ca=ca, certificate=cert, key=key, server_name=server_name) as client:
             state = client.health(name, timeout=timeout)
+    except BadInput as error:
+        raise click.UsageError(str(error)) from error
+    except NotFound:
+        state = "SERVICE_UNKNOWN"
+        click.echo(f"the server at {address} has no collection {collection!r}", err=True)
     except ColreduceError as error:
         state = "UNREACHABLE"
         click.echo(str(error), err=True)

@@ -47,12 +47,15 @@ class OpenIndexes:
 
         reach  how the replicas of collections in shards are reached
         """
+        if not root.is_dir():
+            raise NotAnIndex(f"there is no folder {root}")
         self.root = root.resolve()
         self.encoders = encoders or Encoders()
         self._write = write
         self._reach = reach or Reach("", 1, cores())
         self._collections: dict[str, Collection] = {}
         self._folder: Collections | None = None  # None where the root is an index itself
+        self._misnamed: list[str] = []  # folders whose name keeps them from being served
         self._missing: set[str] = set()  # collections whose folder was not there at the last look
         self._changing = threading.RLock()  # held while collections come and go
         self._stop = threading.Event()
@@ -64,11 +67,11 @@ class OpenIndexes:
 
         An empty folder is served by a server that writes: collections are made in it on request.
         """
-        if not self.root.is_dir():
-            raise NotAnIndex(f"there is no folder {self.root}")
         self.encoders.load()
         if is_index(self.root) or is_sharded(self.root):
             name = _proper_name(self.root.name)
+            if name != self.root.name:
+                log.info("%s is served under the name %s", self.root.name, name)
             self._collections = {name: self._opened(name, self.root)}
         else:
             self._folder = Collections(self.root)
@@ -76,7 +79,8 @@ class OpenIndexes:
                 self._folder.sweep()
             self._look_for_more(self._folder)
         if not self._collections and not (self._write and not any(self.root.iterdir())):
-            raise NotAnIndex(f"{self.root} is no index, no folder of indexes, and not empty")
+            named = f"; {self._misnamed[0]} would have to be renamed" if self._misnamed else ""
+            raise NotAnIndex(f"{self.root} is no index, no folder of indexes, and not empty{named}")
         if self._collections and not any(one.ready for one in self.all()):
             raise self.all()[0].problem or NotAnIndex(str(self.root))
 
@@ -236,6 +240,7 @@ class OpenIndexes:
         """Open what others have made. It may have to load a model, and nobody waits for that."""
         with self._changing:
             names = {*folder.names(), *_in_shards(self.root)} - set(self._collections)
+            self._report_misnamed()
         for name in sorted(names):
             found = self._opened(name, self.root / name)
             with self._changing:
@@ -244,6 +249,20 @@ class OpenIndexes:
                     self._collections = {**self._collections, name: found}
             if known:
                 found.close()
+
+    def _report_misnamed(self) -> None:
+        """Log once which indexes cannot be served, because no request could name them."""
+        for path in sorted(self.root.iterdir()):
+            served = NAME.fullmatch(path.name) or path.name.startswith(".")
+            if served or path.name in self._misnamed or not (is_index(path) or is_sharded(path)):
+                continue
+            self._misnamed.append(path.name)
+            log.warning(
+                "%r is not served: a collection's name has small letters, digits, '_' and '-' "
+                "only. Rename the folder, such as to %s.",
+                path.name,
+                _proper_name(path.name),
+            )
 
     def _require_folder(self) -> Collections:
         if not self._write:

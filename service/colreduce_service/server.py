@@ -25,7 +25,7 @@ from colreduce.rpc.v1 import (
 )
 from colreduce_service import health
 from colreduce_service.access import Access, TokenFile
-from colreduce_service.addresses import is_loopback, split_address, tcp_address
+from colreduce_service.addresses import is_loopback, require_unheard, split_address, tcp_address
 from colreduce_service.admission import Admission
 from colreduce_service.console import Console
 from colreduce_service.encoders import Encoders
@@ -225,6 +225,7 @@ def _bind(server: grpc.Server, settings: Settings) -> str:
             "is trusted.",
             field="listen",
         )
+    require_unheard(settings.listen)
     try:
         if encrypted is None:
             bound = server.add_insecure_port(settings.listen)

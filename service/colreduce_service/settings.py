@@ -29,6 +29,18 @@ ORIGINS = ("default", "file", "environment", "command line")
 Origins: TypeAlias = dict[str, str]
 
 
+class Option(click.Option):
+    """An option that tells whoever gave a wrong value by a variable which variable it was."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Name what has to be changed."""
+        typed = super().get_error_hint(ctx)
+        source = None if ctx is None else ctx.get_parameter_source(str(self.name))
+        if source is not click.core.ParameterSource.ENVIRONMENT:
+            return typed
+        return f"{typed} (from {next(one for one in self.envvar or () if os.environ.get(one))})"
+
+
 class Amount(click.FloatRange):
     """A number that is one, and has an end."""
 
@@ -145,7 +157,15 @@ class Settings:
     )
 
     def resolved(self) -> Settings:
-        """Return the settings with the number of workers when that was left to the server."""
+        """Return the settings with the number of workers when that was left to the server.
+
+        Raise where two of them do not go together.
+        """
+        if self.replicas > 1 and not self.ray:
+            raise BadInput(
+                f"{self.replicas} replicas of every shard need a cluster to be in: give --ray, too",
+                field="replicas",
+            )
         return dataclasses.replace(self, workers=self.workers or cores() + 1)
 
 
@@ -156,7 +176,7 @@ HINTS = get_type_hints(Settings)
 def options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command one option for every setting; those that nobody set arrive as None."""
     for one in reversed(dataclasses.fields(Settings)):
-        command = click.option(*_flags(one), **_option(one))(command)
+        command = click.option(*_flags(one), cls=Option, **_option(one))(command)
     return command
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,14 +56,16 @@ class Certificates:
 
     def _read(self) -> grpc.ServerCertificateConfiguration:
         cert, key = self._files[0], self._files[1]
+        pair = (key.read_bytes(), cert.read_bytes())
         # Python's own TLS checks that the key belongs to the certificate; gRPC only fails later.
         # No password: a key that is locked is an error, and not a question on the terminal.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+        with _naming(f"wanted a certificate in {cert} and its key without a password in {key}"):
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
         roots = None
         if self._client_ca is not None:
-            ssl.create_default_context(cafile=str(self._client_ca))
             roots = self._client_ca.read_bytes()
-        pair = (key.read_bytes(), cert.read_bytes())
+            with _naming(f"wanted certificates of authorities in {self._client_ca}"):
+                ssl.create_default_context(cafile=str(self._client_ca))
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 
     def _state(self) -> list[tuple[int, int, int]]:
@@ -74,3 +78,12 @@ class Certificates:
                 continue
             found.append((now.st_mtime_ns, now.st_size, now.st_ino))
         return found
+
+
+@contextmanager
+def _naming(wanted: str) -> Iterator[None]:
+    """Say which files are wrong, and how: TLS's own errors name none."""
+    try:
+        yield
+    except ssl.SSLError as error:
+        raise ValueError(f"{wanted}, as PEM: {error.reason or error}") from error

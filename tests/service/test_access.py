@@ -157,6 +157,12 @@ def test_the_command_makes_a_token_that_its_line_lets_in(tmp_path: Path) -> None
     assert secret not in line
 
 
+def test_a_name_that_is_none_is_wrong_usage() -> None:
+    ran = CliRunner().invoke(token, ["a b", "read"])
+    assert ran.exit_code == 2
+    assert "'a b': a name is 1 to 64 letters" in ran.output
+
+
 def test_a_file_that_is_being_written_takes_nobody_away_until_it_stands_still(
     tmp_path: Path,
 ) -> None:

@@ -177,6 +177,19 @@ def test_a_browser_searches_and_explains(server: Server, browser: Browser, tmp_p
         browser.picture(tmp_path / f"console-{dark}.png")
 
 
+def test_losses_that_a_demonstration_noted_are_drawn(browser: Browser, tmp_path: Path) -> None:
+    with Index.create(tmp_path / "demo", recipe="ward(factor=2)", encoder=Model()) as index:
+        index.add(list(TEXTS), list(TEXTS.values()))
+        index.note(losses=[{"stage": "exact", "nDCG@10": 0.75}, {"stage": "ward", "nDCG@10": 0.5}])
+    with serving(tmp_path / "demo", Model(), console="127.0.0.1:0") as server:
+        browser.show_address(f"http://{server.console}/", width=1200)
+        until(browser, "document.querySelectorAll('#ledger .row').length === 2")
+        told = browser.value("document.querySelector('#ledger').textContent")
+        assert browser.complaints() == []
+    for part in ("ward", "50.0", "nDCG@10, on judged queries"):
+        assert part in told
+
+
 def until(browser: Browser, expression: str) -> None:
     """Wait for something to become true in the page."""
     end = time.monotonic() + 15

@@ -168,6 +168,14 @@ def test_a_server_that_cannot_be_reached_is_not_ready() -> None:
     ran = CliRunner().invoke(health, ["127.0.0.1:1", "--timeout", "1", "--json"])
     assert ran.exit_code == 1
     assert '"state": "UNREACHABLE"' in ran.stdout
+    for wrong in (["nowhere"], ["--ca", "no-such-file"]):
+        assert CliRunner().invoke(health, wrong).exit_code == 2
+
+
+def test_a_collection_that_is_not_there_is_told_from_a_server_that_is_not(server: Server) -> None:
+    ran = CliRunner().invoke(health, [server.listening, "--collection", "nope"])
+    assert (ran.exit_code, ran.stdout) == (1, "SERVICE_UNKNOWN\n")
+    assert "has no collection 'nope'" in ran.stderr
 
 
 def _one(one: str) -> write_pb2.UpsertRequest:

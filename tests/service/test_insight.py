@@ -152,16 +152,28 @@ def test_searches_are_scored_again_and_the_loss_is_seen(root: Path) -> None:
 
 
 def test_requests_are_logged_as_json_without_what_was_asked(root: Path) -> None:
-    with Running(root, "--log-requests", "--log-json") as server:
+    with Running(root, "--log-requests", "--log-json", "--console", "127.0.0.1:0") as server:
         with server.client() as asking:
             asking.search(query(), k=2, collection="exact")
         _, said = server.stop()
-    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    lines = [json.loads(line) for line in said.splitlines()]
     [line] = [one for one in lines if one["logger"] == "colreduce_service.requests"]
     assert re.fullmatch("[0-9a-f]{16}", line["request"])
     assert (line["method"], line["collection"], line["code"]) == ("Search/Search", "exact", "OK")
     assert line["stages"]["rerank"] > 0
     assert line["principal"] != ""
+    told = " ".join(one["message"] for one in lines)
+    for word in ("serving 2 collections", "console: http://", "shutting down"):
+        assert word in told
+
+
+def test_requests_are_logged_for_people_with_the_time_of_every_stage(root: Path) -> None:
+    with Running(root, "--log-requests") as server:
+        with server.client() as asking:
+            asking.search(query(), k=2, collection="exact")
+        _, said = server.stop()
+    stages = r"\(read \d+\.\d, wait \d+\.\d, .*rerank \d+\.\d\)"
+    assert re.search(rf"Search/Search of exact OK in \d+\.\d ms {stages}, request", said)
 
 
 def test_a_trace_joins_that_of_its_caller(root: Path) -> None:

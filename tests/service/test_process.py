@@ -51,6 +51,25 @@ def test_a_second_server_on_the_same_port_is_refused(server: Running, folder: Pa
     assert second.stdout == ""
 
 
+def test_a_socket_that_a_server_listens_on_is_not_taken_from_it(
+    folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "colreduce.sock"
+    for listen in (f"unix:{path}", f"unix://{path}"):
+        with Running(folder, "--read-only", "--listen", listen) as first:
+            second = refused(str(folder), "--read-only", "--listen", listen)
+            assert second.returncode == 1
+            assert f"cannot listen on {listen}: another program does already" in second.stderr
+            with first.client(collection="reduced") as client:
+                assert len(client.search(np.eye(DIM)[:1], k=3)) == 3
+            # Who is killed leaves the socket behind, and that one is taken over.
+            first.process.kill()
+            first.process.wait()
+        assert path.is_socket()
+    with Running(folder, "--read-only", "--listen", f"unix:{path}") as third:
+        assert third.stop()[0] == 0
+
+
 def test_servers_share_a_port_when_all_of_them_say_so(folder: Path) -> None:
     more = ("--read-only", "--share-port", "--log-requests")
     with Running(folder, *more) as first:
@@ -123,6 +142,29 @@ def test_a_folder_without_an_index_is_refused(tmp_path: Path) -> None:
         answer = CliRunner().invoke(serve, [str(folder), "--listen", "127.0.0.1:0"])
         assert (answer.exit_code, answer.stdout) == (1, "")
         assert str(folder) in answer.stderr
+
+
+def test_a_folder_is_looked_for_before_its_port(server: Running, tmp_path: Path) -> None:
+    ran = refused(str(tmp_path / "missing"), "--listen", server.address)
+    assert (ran.returncode, ran.stderr) == (1, f"Error: there is no folder {tmp_path}/missing\n")
+
+
+def test_an_index_whose_name_no_request_could_say_is_told_of(tmp_path: Path) -> None:
+    for name in ("good", "Bad_Name"):
+        fill(tmp_path / name, "fp32 | exhaustive | maxsim", documents=3)
+    with Running(tmp_path) as server:
+        assert [one["name"] for one in server.facts["collections"]] == ["good"]
+        time.sleep(1.5)  # it has looked again meanwhile, and said nothing more
+        said = server.stop()[1]
+    assert said.count("'Bad_Name' is not served") == 1
+    assert "such as to bad_name" in said
+    with Running(tmp_path / "Bad_Name") as server:
+        assert [one["name"] for one in server.facts["collections"]] == ["bad_name"]
+        assert "Bad_Name is served under the name bad_name" in server.stop()[1]
+    (tmp_path / "good").rename(tmp_path / "Good")
+    ran = refused(str(tmp_path), "--listen", "127.0.0.1:0")
+    assert ran.returncode == 1
+    assert "Bad_Name would have to be renamed" in ran.stderr
 
 
 def test_an_index_that_is_damaged_is_refused(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from colreduce_service import settings
 from colreduce_service.command import serve
 from colreduce_service.settings import FIELDS, Settings, read_file, strange_variables
 
@@ -199,6 +201,27 @@ def test_a_variable_that_is_nearly_a_setting_is_noted() -> None:
     answer = ran(env=env)
     assert answer.exit_code == 0
     assert "is no setting" in answer.stderr
+
+
+def test_a_wrong_variable_is_called_by_its_name() -> None:
+    answer = CliRunner().invoke(serve, ["x"], env={"COLREDUCE_SERVE_QUEUE": "many"})
+    assert answer.exit_code == 2
+    assert "'--queue' (from COLREDUCE_SERVE_QUEUE)" in answer.output
+    answer = CliRunner().invoke(serve, ["x", "--queue", "many"])
+    assert "'--queue': 'many'" in answer.output
+
+
+def test_the_settings_are_printed_as_json_where_that_is_asked_for() -> None:
+    answer = ran("--json", "--workers", "3")
+    found = json.loads(answer.stdout)
+    assert found["format"] == 1
+    assert found["settings"] == {**settings.plain(Settings()), "workers": 3, "encoder": []}
+
+
+def test_replicas_need_a_cluster(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(serve, [str(tmp_path), "--replicas", "3"])
+    assert answer.exit_code == 2
+    assert "give --ray, too" in answer.output
 
 
 def test_to_serve_needs_a_folder_and_to_print_does_not() -> None:

@@ -173,15 +173,19 @@ def test_files_that_cannot_be_used_are_said_at_once(
     index: Path, ours: Authority, server: Pair, tmp_path: Path
 ) -> None:
     (tmp_path / "empty.crt").touch()
-    for cert, key in (
-        (tmp_path / "none.crt", server.key),
-        (tmp_path / "empty.crt", server.key),
-        (server.cert, ours.sign("unlike").key),
+    none, empty = tmp_path / "none.crt", tmp_path / "empty.crt"
+    for cert, key, authority, named in (
+        (none, server.key, ours.root.cert, none),
+        (empty, server.key, ours.root.cert, empty),
+        (server.cert, ours.sign("unlike").key, ours.root.cert, server.cert),
+        (server.cert, server.key, empty, empty),
     ):
         typed = ["--listen", "127.0.0.1:0", "--tls-cert", str(cert), "--tls-key", str(key)]
+        typed += ["--tls-client-ca", str(authority)]
         ran = CliRunner().invoke(serve, [str(index), *typed])
         assert ran.exit_code == 2
         assert "TLS files cannot be used" in ran.output
+        assert str(named) in ran.output
 
 
 def test_a_token_is_not_sent_where_others_can_read_it() -> None:

@@ -18,13 +18,17 @@ FACTS = "facts"
 def log_request(call: Call, code: str) -> None:
     """Write a line for a request that is over."""
     facts = facts_of(call, code)
+    stages = ", ".join(f"{name} {spent:.1f}" for name, spent in facts["stages"].items())
     log.info(
-        "%s %s in %.1f ms, request %s of %s",
+        "%s%s %s in %.1f ms%s, request %s of %s%s",
         facts["method"],
+        f" of {call.collection}" if call.collection else "",
         code,
         facts["milliseconds"],
+        f" ({stages})" if stages else "",
         call.id,
         call.principal.name,
+        ", partial" if call.partial else "",
         extra={FACTS: facts},
     )
 
