@@ -67,5 +67,5 @@ def test_products_from_the_codes_are_products_of_decoded_vectors(
     codes = codec.encode(torch.from_numpy(document), state)
     decoded = codec.decode(codes, state)
     found = codec.similarities(asked, codes, state)
-    longest = asked.norm(dim=1).max() * decoded.norm(dim=1).max()
+    longest = asked.double().norm(dim=1).max() * decoded.double().norm(dim=1).max()
     assert (found - asked @ decoded.T).abs().max() <= 1e-4 * longest + 1e-30
