@@ -37,8 +37,8 @@ TOO_SLOW = (b"timed out during startup", b"Timed out waiting for file")
 def alone(module, *arguments):
     """Run a module of the tests in a network and a home of its own; return how it ended.
 
-    A node of Ray that is not up within 30 seconds, which is Ray's own limit, is begun again, four times
-    at most: on a busy machine that is no fault of what is tested.
+    A node of Ray that is not up within 30 seconds, which is Ray's own limit, is begun again, four
+    times at most: on a busy machine that is no fault of what is tested.
     """
     for _ in range(5):
         done = _alone(module, *arguments)
