@@ -6,7 +6,8 @@ ColreduceError
 │   ├── BadParameter                 a method's parameter is out of its range
 │   ├── BadRecipe                    a recipe line or file cannot be read
 │   ├── BadData                      a file, line or record of the user's data is damaged
-│   └── ShapeMismatch                vectors of the wrong width, dtype or number
+│   ├── ShapeMismatch                vectors of the wrong width, dtype or number
+│   └── AnswerTooLarge               what was asked for does not fit into one message
 ├── NotFound (LookupError)           no such document or index
 │   └── NotAnIndex                   the folder holds no colreduce index
 ├── AlreadyExists                    an index stands there already
@@ -67,6 +68,10 @@ class BadData(BadInput):
 
 class ShapeMismatch(BadInput):
     """Vectors of the wrong width, type or number."""
+
+
+class AnswerTooLarge(BadInput):
+    """What was asked for does not fit into one message: ask for less at once."""
 
 
 class NotFound(ColreduceError, LookupError):

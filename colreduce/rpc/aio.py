@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from colreduce.errors import ServiceError, Unavailable
+from colreduce.errors import AnswerTooLarge, ServiceError, Unavailable
 from colreduce.results import Document, Explanation, Hit
 from colreduce.rpc import verbs
 from colreduce.rpc.answers import Answer, Collection, Copy, Upserted
@@ -144,7 +144,7 @@ class AsyncClient:
             filter=filter,
             metadata=metadata,
         )
-        return [hits for ask in asks for hits in await self._do(ask, timeout)]
+        return [hits for ask in asks for hits in await self._all_of(ask, timeout)]
 
     async def get(
         self,
@@ -156,7 +156,7 @@ class AsyncClient:
     ) -> list[Document]:
         """Return stored documents by their ids; `NotFound` names one that is not there."""
         asks = verbs.get(self._name(collection), ids, pictures)
-        return [one for ask in asks for one in await self._do(ask, timeout)]
+        return [one for ask in asks for one in await self._all_of(ask, timeout)]
 
     async def explain(
         self,
@@ -334,6 +334,15 @@ class AsyncClient:
 
     def _name(self, collection: str | None) -> str:
         return self.collection if collection is None else collection
+
+    async def _all_of(self, ask: Ask[list[T]], timeout: float | None) -> list[T]:
+        """Do what is asked, in halves where the answer does not fit into one message."""
+        try:
+            return await self._do(ask, timeout)
+        except AnswerTooLarge:
+            if ask.halves is None:
+                raise
+        return [one for half in ask.halves() for one in await self._all_of(half, timeout)]
 
     async def _do(self, ask: Ask[T], timeout: float | None) -> T:
         self._require_open()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from colreduce.errors import ServiceError, Unavailable
+from colreduce.errors import AnswerTooLarge, ServiceError, Unavailable
 from colreduce.results import Document, Explanation, Hit
 from colreduce.rpc import verbs
 from colreduce.rpc.answers import Answer, Collection, Copy, Upserted
@@ -156,7 +156,7 @@ class Client:
             filter=filter,
             metadata=metadata,
         )
-        return [hits for ask in asks for hits in self._do(ask, timeout)]
+        return [hits for ask in asks for hits in self._all_of(ask, timeout)]
 
     def get(
         self,
@@ -168,7 +168,7 @@ class Client:
     ) -> list[Document]:
         """Return stored documents by their ids; `NotFound` names one that is not there."""
         asks = verbs.get(self._name(collection), ids, pictures)
-        return [one for ask in asks for one in self._do(ask, timeout)]
+        return [one for ask in asks for one in self._all_of(ask, timeout)]
 
     def explain(
         self,
@@ -343,6 +343,15 @@ class Client:
 
     def _name(self, collection: str | None) -> str:
         return self.collection if collection is None else collection
+
+    def _all_of(self, ask: Ask[list[T]], timeout: float | None) -> list[T]:
+        """Do what is asked, in halves where the answer does not fit into one message."""
+        try:
+            return self._do(ask, timeout)
+        except AnswerTooLarge:
+            if ask.halves is None:
+                raise
+        return [one for half in ask.halves() for one in self._all_of(half, timeout)]
 
     def _do(self, ask: Ask[T], timeout: float | None) -> T:
         self._require_open()

@@ -37,6 +37,7 @@ STATUSES: dict[type[ColreduceError], tuple[grpc.StatusCode, str]] = {
     errors.BadRecipe: (Code.INVALID_ARGUMENT, "BAD_RECIPE"),
     errors.BadData: (Code.INVALID_ARGUMENT, "BAD_DATA"),
     errors.ShapeMismatch: (Code.INVALID_ARGUMENT, "SHAPE_MISMATCH"),
+    errors.AnswerTooLarge: (Code.INVALID_ARGUMENT, "ANSWER_TOO_LARGE"),
     errors.NotFound: (Code.NOT_FOUND, "NOT_FOUND"),
     errors.NotAnIndex: (Code.NOT_FOUND, "NOT_AN_INDEX"),
     errors.AlreadyExists: (Code.ALREADY_EXISTS, "ALREADY_EXISTS"),

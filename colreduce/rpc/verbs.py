@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -18,6 +18,7 @@ from colreduce.rpc.explanation import from_explanation
 from colreduce.rpc.v1 import admin_pb2, search_pb2, write_pb2
 
 T = TypeVar("T")
+One = TypeVar("One")
 
 # Seconds that a caller waits when it does not say. The service's own limit is 30, and an hour for
 # what takes long by nature.
@@ -35,6 +36,8 @@ class Ask(Generic[T]):
     request: Message
     read: Callable[[Any], T]
     timeout: float = OTHER_SECONDS
+    # Makes two smaller calls of it, whose answers one after the other are its own.
+    halves: Callable[[], Iterable[Ask[T]]] | None = None
 
 
 def search(
@@ -75,26 +78,35 @@ def search_many(
     """Ask several queries, as many per request as fit."""
     if isinstance(queries, str):
         raise BadInput(f"wanted a list of queries, got the string {queries!r}", field="queries")
+    same = search_pb2.BatchSearchRequest(
+        collection=collection,
+        k=_count(k, limits.K, "k"),
+        candidates=_candidates(candidates),
+        exact=exact,
+        filter=_filter(filter),
+        omit_metadata=not metadata,
+    )
+
+    def ask(part: Sequence[search_pb2.Query]) -> Ask[list[list[Hit]]]:
+        request = search_pb2.BatchSearchRequest(queries=part)
+        request.MergeFrom(same)
+        return Ask("Search", "BatchSearch", request, answers.many)
+
     for part in _parts([_query(one, f"queries[{i}]") for i, one in enumerate(queries)]):
-        request = search_pb2.BatchSearchRequest(
-            collection=collection,
-            queries=part,
-            k=_count(k, limits.K, "k"),
-            candidates=_candidates(candidates),
-            exact=exact,
-            filter=_filter(filter),
-            omit_metadata=not metadata,
-        )
-        yield Ask("Search", "BatchSearch", request, answers.many)
+        yield _divisible(part, ask)
 
 
 def get(
     collection: str, ids: Sequence[str], pictures: bool = False
 ) -> Iterator[Ask[list[Document]]]:
     """Ask for stored documents, as many per request as fit."""
-    for part in _id_parts(ids):
+
+    def ask(part: Sequence[str]) -> Ask[list[Document]]:
         request = search_pb2.GetRequest(collection=collection, ids=part, pictures=pictures)
-        yield Ask("Search", "Get", request, answers.documents)
+        return Ask("Search", "Get", request, answers.documents)
+
+    for part in _id_parts(ids):
+        yield _divisible(part, ask)
 
 
 def explain(collection: str, query: str | Any, id: str) -> Ask[Explanation]:
@@ -170,6 +182,15 @@ def health(service: str) -> Ask[str]:
     names = health_pb2.HealthCheckResponse.ServingStatus
     request = health_pb2.HealthCheckRequest(service=service)
     return Ask("Health", "Check", request, lambda message: str(names.Name(message.status)), 2.0)
+
+
+def _divisible(part: Sequence[One], ask: Callable[[Sequence[One]], Ask[T]]) -> Ask[T]:
+    """Ask for a part, or for its halves where the answer is too large for one message."""
+    middle = len(part) // 2
+    if not middle:
+        return ask(part)
+    halves = part[:middle], part[middle:]
+    return replace(ask(part), halves=lambda: [_divisible(half, ask) for half in halves])
 
 
 def _query(query: Any, field: str) -> search_pb2.Query:

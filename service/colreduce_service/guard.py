@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2
 from grpc_status import rpc_status
 
-from colreduce.errors import BadInput, ColreduceError, Overloaded
+from colreduce.errors import AnswerTooLarge, BadInput, ColreduceError, Overloaded
 from colreduce.rpc import limits
 from colreduce.rpc.status import incident, status_of
 from colreduce_service.access import Access
@@ -236,7 +236,7 @@ def _fitting(answer: Message, request: Message) -> Message:
     if size > limits.MESSAGE_BYTES:
         asked = request.DESCRIPTOR.fields_by_name
         field = next((name for name in LESS if name in asked), "")
-        raise BadInput(
+        raise AnswerTooLarge(
             f"the answer takes {size:,} bytes, more than the {limits.MESSAGE_BYTES:,} that one "
             f"message may hold{LESS.get(field, '')}",
             field=field,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from colreduce import Client, Index
-from colreduce.errors import BadInput, ServiceError
+from colreduce import AsyncClient, Client, Index
+from colreduce.errors import AnswerTooLarge, BadInput, ServiceError
 from colreduce.rpc import codec, limits
 from colreduce.rpc.v1 import admin_pb2, admin_pb2_grpc, search_pb2, search_pb2_grpc, tensor_pb2
 from tests.service.running import DIM, Running, serving
@@ -239,12 +240,33 @@ def test_an_unknown_type_of_numbers_is_refused_by_its_number(channel: grpc.Chann
     ]
 
 
-def test_an_answer_too_large_for_one_message_names_what_asks_for_too_much(tmp_path: Path) -> None:
-    texts = [str(number) * (3 << 20) for number in range(4)]
-    with Index.create(tmp_path / "idx", recipe="fp32 | mean", dim=DIM) as index:
-        index.add([*"abcd"], texts, embeddings=[np.eye(2, DIM, dtype=np.float32)] * 4)
+def test_what_does_not_fit_into_one_message_is_asked_for_in_halves(tmp_path: Path) -> None:
+    large = {"a": 3, "b": 3, "c": 3, "d": 3, "huge": 9}
+    texts = [name[0] * (size << 20) for name, size in large.items()]
+    told = {"about": "x" * 15_000}
+    small = [f"small-{n}" for n in range(600)]
+    eye = np.eye(2, DIM, dtype=np.float32)
+    with Index.create(tmp_path / "idx", recipe="fp32 | exhaustive | maxsim", dim=DIM) as index:
+        index.add(list(large), texts, embeddings=[eye] * len(large))
+        index.add(small, embeddings=[eye] * 600, metadata=[told] * 600)
     with serving(tmp_path / "idx") as server, Client(server.listening, timeout=20) as client:
-        assert [len(one.text or "") for one in client.get([*"ab"])] == [3 << 20, 3 << 20]
-        with pytest.raises(BadInput, match="more than the") as caught:
-            client.get([*"abcd"])
-        assert caught.value.field == "ids"
+        found = client.get([*"abcd"])
+        assert [(one.id, len(one.text or "")) for one in found] == [(i, 3 << 20) for i in "abcd"]
+        many = client.search_many([eye[:1]] * 5, k=200)
+        assert [[hit.metadata for hit in hits[5:]] for hits in many] == [[told] * 195] * 5
+        assert [len(hits) for hits in many] == [200] * 5
+        for ask, field in (
+            (lambda: client.get([*"abc", "huge"]), "ids"),
+            (lambda: client.search(eye, k=600), "k"),
+            (lambda: client.search_many([eye] * 2, k=600), "k"),
+        ):
+            with pytest.raises(AnswerTooLarge, match="more than the") as caught:
+                ask()
+            assert caught.value.field == field
+
+        async def ask_both() -> list[int]:
+            async with AsyncClient(server.listening, timeout=20) as other:
+                hits = await other.search_many([eye] * 5, k=200)
+                return [len(await other.get([*"abcd"])), len(hits)]
+
+        assert asyncio.run(ask_both()) == [4, 5]
