@@ -162,7 +162,7 @@ def test_at_ten_times_the_capacity_most_of_it_is_still_used_and_answers_come_in_
 def heavy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return an index of which an exact search takes a core for a good part of a second."""
     path = tmp_path_factory.mktemp("heavy") / "idx"
-    documents, tokens = 6_000, 50
+    documents, tokens = 20_000, 50
     vectors = unit_vectors(np.random.default_rng(2), documents * tokens)
     with Index.create(path, recipe="fp32 | exhaustive | maxsim", dim=DIM) as index:
         index.add(
