@@ -9,12 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 from colreduce_service.admission import Admission
 from colreduce_service.command import serve
 from colreduce_service.health_command import health
 from colreduce_service.insight.metrics import Metrics
+from colreduce_service.server import SERVICES
 from colreduce_service.settings import gather
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,29 +98,107 @@ def test_every_file_that_compose_mounts_is_here_and_no_port_is_for_others() -> N
             assert re.search(r":v?\d+\.\d+", service["image"]), f"{name} has no version"
 
 
-def test_the_dashboard_asks_for_metrics_that_the_server_has() -> None:
-    dashboard = json.loads((OBSERVE / "grafana" / "dashboards" / "colreduce.json").read_text())
+def test_the_dashboard_has_the_datasource_that_compose_makes() -> None:
     source = yaml.safe_load(
         (OBSERVE / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
     )["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
-    known = {sample.name for family in metrics().registry.collect() for sample in family.samples}
-    # A histogram or a counter with labels has no samples before it is used.
-    for family in metrics().registry.collect():
-        ends = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
-        known |= {family.name + end for end in ends.get(family.type, ())}
-    titles = [panel["title"] for panel in dashboard["panels"]]
+    panels = dashboard()["panels"]
+    assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
+    titles = [panel["title"] for panel in panels]
     assert len(titles) == len(set(titles))
-    for panel in dashboard["panels"]:
-        assert panel["datasource"]["uid"] == source["uid"]
-        for target in panel["targets"]:
-            asked = set(re.findall(r"(?:colreduce|process)_[a-z_]+", target["expr"]))
-            assert asked, panel["title"]
-            assert asked <= known, panel["title"]
+
+
+def dashboard() -> dict[str, Any]:
+    file = OBSERVE / "grafana" / "dashboards" / "colreduce.json"
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((OBSERVE / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def asked_for() -> dict[str, str]:
+    """Return every expression of the dashboard and the alerts by what it is for."""
+    drawn = {
+        f"{panel['title']}, {target['refId']}": target["expr"]
+        for panel in dashboard()["panels"]
+        for target in panel["targets"]
+    }
+    return drawn | {rule["alert"]: rule["expr"] for rule in alerts()}
+
+
+@pytest.mark.parametrize("name", asked_for())
+def test_what_is_asked_of_prometheus_is_what_the_server_tells(name: str) -> None:
+    families = {family.name: family for family in metrics().registry.collect()}
+    ends = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("_total",), "gauge": ("",)}
+    known = {one + end for one, family in families.items() for end in ends.get(family.type, ())}
+    expression = asked_for()[name]
+    if name != "ColreduceIsDown":
+        asked = set(re.findall(r"(?:colreduce|process)_[a-z_]+", expression))
+        assert asked
+        assert asked <= known
+    codes = {code.name for code in grpc.StatusCode}
+    assert {
+        c for one in re.findall(r'code=~?"([^"]+)"', expression) for c in one.split("|")
+    } <= codes
+
+
+def test_expressions_are_promql() -> None:
+    promql = pytest.importorskip("promql_parser", reason="pip install promql-parser")
+    for expression in asked_for().values():
+        promql.parse(expression.replace("$__rate_interval", "5m"))
+
+
+def test_alerts_are_mounted_where_prometheus_reads_them_and_say_what_is_wrong() -> None:
+    observed = yaml.safe_load((OBSERVE / "prometheus.yml").read_text(encoding="utf-8"))
+    [file] = observed["rule_files"]
+    mounted = [one.split(":")[1] for one in services()["prometheus"]["volumes"]]
+    assert f"/etc/prometheus/{file}" in mounted
+    names = [rule["alert"] for rule in alerts()]
+    assert len(names) == len(set(names)) > 5
+    for rule in alerts():
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"]["summary"].endswith(".")
 
 
 def metrics() -> Metrics:
     return Metrics({"search": Admission(1, 1)}, list, dict)
+
+
+def test_the_kubernetes_files_say_what_the_server_and_its_image_understand() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    deployment, service = yaml.safe_load_all(shown)
+    pod = deployment["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    context = serve.make_context("serve", container["args"])
+    given, _ = gather(context, None)
+    assert pod["terminationGracePeriodSeconds"] > given.linger + given.grace
+    assert f"\nUSER {pod['securityContext']['runAsUser']}\n" in DOCKERFILE
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert [f"0.0.0.0:{ports[name]}" for name in ("grpc", "metrics")] == [
+        given.listen,
+        given.metrics,
+    ]
+    ready = container["readinessProbe"]["grpc"]
+    assert ready["service"] in SERVICES
+    assert ready["port"] == ports["grpc"] == service["spec"]["ports"][0]["port"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert labels == deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+    mounted = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    assert set(mounted) == {one["name"] for one in pod["volumes"]}
+    assert str(context.params["folder"]) == mounted["index"]
+    assert str(given.tokens).startswith(mounted["tokens"])
+    for name in ("HF_HOME", "NUMBA_CACHE_DIR"):  # all that is written where nothing may be
+        [path] = re.findall(rf"{name}=(\S+)", DOCKERFILE)
+        assert any(path.startswith(one) for one in mounted.values())
+
+
+def test_the_page_says_what_to_do_about_every_alert() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(Colreduce\w+)`", page)) == {rule["alert"] for rule in alerts()}
 
 
 def test_compose_file_is_accepted_by_docker_compose() -> None:
