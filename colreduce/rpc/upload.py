@@ -11,7 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from colreduce.errors import BadInput, ColreduceError, DiskFull, Overloaded, Unavailable
+from colreduce.errors import (
+    BadInput,
+    Cancelled,
+    ColreduceError,
+    DiskFull,
+    Overloaded,
+    Unavailable,
+)
 from colreduce.results import Document
 from colreduce.rpc import codec, limits
 from colreduce.rpc.answers import Refusal, Upserted
@@ -33,8 +40,8 @@ TRIES = 6
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
-# What trying again may help against.
-AGAIN = (Overloaded, Unavailable, DiskFull)
+# What trying again may help against. Who hears of being cancelled was cut off by the server.
+AGAIN = (Overloaded, Unavailable, DiskFull, Cancelled)
 
 
 class Upload:
