@@ -38,7 +38,8 @@ class Option(click.Option):
         source = None if ctx is None else ctx.get_parameter_source(str(self.name))
         if source is not click.core.ParameterSource.ENVIRONMENT:
             return typed
-        return f"{typed} (from {next(one for one in self.envvar or () if os.environ.get(one))})"
+        given = [one for one in self.envvar or () if os.environ.get(one)]
+        return f"{typed} (from {given[0]})" if given else typed
 
 
 class Amount(click.FloatRange):
